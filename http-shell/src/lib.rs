@@ -1,1 +1,20 @@
+//! What both daemons need around an HTTP service: binding with clear errors, limits on connections
+//! and request heads, guards against browsers and strangers, and a bounded drain.
+//!
+//! No routes and no error bodies: each daemon words its refusals in its own envelope. It is one crate
+//! because a guard that exists twice is weaker where it was forgotten
+//! (`.docs/decisions/0002-one-http-shell.md`).
 
+mod bind;
+mod correlation;
+mod guard;
+mod serve;
+mod stall;
+
+pub use bind::{BindError, bind};
+pub use correlation::{CORRELATION_HEADER, correlation_id};
+pub use guard::{Caller, Credentials, Guard, Refusal};
+pub use serve::{ServeLimits, serve};
+
+#[cfg(test)]
+mod tests;
