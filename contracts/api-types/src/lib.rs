@@ -1,1 +1,27 @@
+//! The public wire types of orchestratord: requests, responses, SSE events and error codes.
+//!
+//! Plain data. Durations are milliseconds and end in `_ms`. Fields are only ever added; a type that a
+//! client sends refuses unknown fields, so that a misspelt one is never silently ignored.
 
+mod control;
+mod error;
+mod event;
+mod request;
+mod task;
+
+pub use control::{
+    Capabilities, EngineCapability, Model, ModelCapability, ModelList, ModelState, Pool,
+    PoolHealth, PoolHealthMetrics, PoolList, Queue, QueueLane, Readiness, Replica,
+};
+pub use error::{Detail, ErrorCode, ErrorEnvelope};
+pub use event::{DisconnectReason, Disconnected, End, Queued, QueuedReason, Started, Token};
+pub use request::{
+    ChatMessage, Determinism, KvHint, OnDisconnect, Output, OutputFormat, Placement, PlacementMode,
+    Priority, PromptInput, SAMPLER_PROFILE, Sampling, TaskRequest, Workload,
+};
+pub use task::{
+    Admission, FinishReason, Links, Task, TaskPlacement, TaskState, TaskTimings, TaskUsage,
+};
+
+/// Version of this API, as `/v1/capabilities` reports it.
+pub const API_VERSION: &str = "1.0.0";

@@ -23,6 +23,7 @@ pub(crate) fn problems(doc: &Document) -> Vec<Problem> {
         found.url(format!("/pool_managers/{index}/url"), &manager.url);
     }
     found.at_least("/queue/capacity", doc.queue.capacity.map(u64::from), 1);
+    found.at_least("/queue/unready_wait_ms", doc.queue.unready_wait_ms, 1);
     for (name, class) in [("interactive", &doc.classes.interactive), ("batch", &doc.classes.batch)]
     {
         found.at_least(&format!("/classes/{name}/weight"), class.weight.map(u64::from), 1);

@@ -30,7 +30,6 @@ pub struct Config {
     pub watchdog: Watchdog,
     pub limits: Limits,
     pub stream: StreamConfig,
-    pub sse_metrics: bool,
     pub retention: Retention,
     pub log: LogConfig,
     pub drain_ms: u64,
@@ -88,6 +87,7 @@ pub struct ManagerRef {
 pub struct QueueConfig {
     pub capacity: NonZeroU32,
     pub full_policy: FullPolicy,
+    pub unready_wait_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -252,6 +252,7 @@ impl Config {
             queue: QueueConfig {
                 capacity: non_zero(doc.queue.capacity, if home { 256 } else { 4_096 }),
                 full_policy: doc.queue.full_policy.unwrap_or_default(),
+                unready_wait_ms: doc.queue.unready_wait_ms.unwrap_or(pick(minutes(10), minutes(2))),
             },
             classes: Classes {
                 interactive: class(&doc.classes.interactive, 8, 30_000),
@@ -277,7 +278,6 @@ impl Config {
                 reader_lag_bytes: doc.stream.reader_lag_bytes.unwrap_or(256 << 10),
                 write_stall_ms: doc.stream.write_stall_ms.unwrap_or(30_000),
             },
-            sse_metrics: doc.sse.metrics.unwrap_or(true),
             retention: Retention {
                 ttl_ms: doc.retention.ttl_ms.unwrap_or(minutes(24 * 60)),
                 bytes: doc.retention.bytes.unwrap_or(64 << 20),

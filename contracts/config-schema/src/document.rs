@@ -29,7 +29,6 @@ pub struct Document {
     pub watchdog: WatchdogDoc,
     pub limits: LimitsDoc,
     pub stream: StreamDoc,
-    pub sse: SseDoc,
     pub retention: RetentionDoc,
     pub log: LogDoc,
     /// How long a shutting-down daemon lets running streams finish, in ms.
@@ -65,6 +64,8 @@ pub struct QueueDoc {
     pub capacity: Option<u32>,
     /// What happens to a newcomer when the queue is full.
     pub full_policy: Option<FullPolicy>,
+    /// How long a task may wait while no replica of its model is ready, in ms.
+    pub unready_wait_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -118,13 +119,6 @@ pub struct StreamDoc {
     pub reader_lag_bytes: Option<u64>,
     /// How long a connection may take no byte before it is closed, in ms.
     pub write_stall_ms: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SseDoc {
-    /// Whether streams carry `metrics` events.
-    pub metrics: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

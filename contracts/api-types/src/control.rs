@@ -1,0 +1,145 @@
+//! What operators and dashboards read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Priority;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelList {
+    pub models: Vec<Model>,
+}
+
+/// A model that can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    pub id: String,
+    pub aliases: Vec<String>,
+    pub state: ModelState,
+    /// Whether a ready replica holds it in memory.
+    pub resident: bool,
+    /// Longest prompt plus answer; 0 until a replica told.
+    pub context_tokens: u32,
+    pub workloads: Vec<String>,
+    pub engines: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelState {
+    Active,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolList {
+    pub pools: Vec<Pool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    pub pool_id: String,
+    pub engine: String,
+    /// `managed` or `external`.
+    pub origin: String,
+    pub model_id: String,
+    pub devices: Vec<String>,
+    pub draining: bool,
+    /// Whether this pool's manager answers.
+    pub reachable: bool,
+    pub replicas: Vec<Replica>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    pub replica_id: String,
+    /// `starting`, `loading`, `probing`, `ready`, `draining`, `backoff`, `unready`, `stopped`.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_digest: Option<String>,
+    pub context_tokens: u32,
+    pub slots: u32,
+    /// Slots that run a task or wait for the engine to confirm that they are free.
+    pub slots_busy: u32,
+    pub restarts: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolHealth {
+    /// The manager answers and a process of the pool runs.
+    pub live: bool,
+    /// At least one replica takes work.
+    pub ready: bool,
+    pub draining: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    pub metrics: PoolHealthMetrics,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolHealthMetrics {
+    pub slots: u32,
+    pub slots_busy: u32,
+    pub replicas: u32,
+    pub replicas_ready: u32,
+    pub restarts: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    pub depth: u64,
+    /// Per model; all models together may queue four times as many.
+    pub capacity: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_wait_ms: Option<u64>,
+    pub lanes: Vec<QueueLane>,
+}
+
+/// The tasks of one class that wait for one model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueLane {
+    pub model_id: String,
+    pub priority: Priority,
+    pub depth: u64,
+    pub running: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_wait_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    pub api_version: String,
+    pub version: String,
+    pub engines: Vec<EngineCapability>,
+    /// What this server can do beyond admitting completions.
+    pub features: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineCapability {
+    pub engine: String,
+    pub versions: Vec<String>,
+    pub models: Vec<ModelCapability>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelCapability {
+    pub model_id: String,
+    pub ctx_max: u32,
+    pub slots: u32,
+    pub workloads: Vec<String>,
+    /// `chat_messages`, `token_ids`, `stop_sequences`, …
+    pub features: Vec<String>,
+}
+
+/// Body of `GET /readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    pub ready: bool,
+    /// What is waited for; empty when ready.
+    pub waiting_for: Vec<String>,
+}

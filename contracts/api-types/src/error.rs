@@ -1,0 +1,163 @@
+//! Error codes and the one envelope that carries them.
+
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, in a word that programs can rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorCode {
+    InvalidParams,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    ModelNotFound,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    HeadersTooLarge,
+    PayloadTooLarge,
+    TaskIdConflict,
+    StreamDiverged,
+    ContextOverflow,
+    AdmissionReject,
+    QueueFullDropLru,
+    PoolUnready,
+    PoolUnavailable,
+    ShuttingDown,
+    DecodeTimeout,
+    WorkerReset,
+    Internal,
+}
+
+impl ErrorCode {
+    /// Every code, in the order of the documentation.
+    pub const ALL: [Self; 20] = [
+        Self::InvalidParams,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::ModelNotFound,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
+        Self::HeadersTooLarge,
+        Self::PayloadTooLarge,
+        Self::TaskIdConflict,
+        Self::StreamDiverged,
+        Self::ContextOverflow,
+        Self::AdmissionReject,
+        Self::QueueFullDropLru,
+        Self::PoolUnready,
+        Self::PoolUnavailable,
+        Self::ShuttingDown,
+        Self::DecodeTimeout,
+        Self::WorkerReset,
+        Self::Internal,
+    ];
+
+    /// The HTTP status when the code answers a request. Codes that arise only after a stream began
+    /// have the status they would have had before it.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::InvalidParams => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
+            Self::NotFound | Self::ModelNotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::TaskIdConflict | Self::StreamDiverged => 409,
+            Self::PayloadTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::ContextOverflow => 422,
+            Self::AdmissionReject | Self::QueueFullDropLru => 429,
+            Self::HeadersTooLarge => 431,
+            Self::Internal => 500,
+            Self::PoolUnready | Self::PoolUnavailable | Self::ShuttingDown | Self::WorkerReset => {
+                503
+            }
+            Self::DecodeTimeout => 504,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn retriable(self) -> bool {
+        match self {
+            Self::AdmissionReject
+            | Self::QueueFullDropLru
+            | Self::PoolUnready
+            | Self::PoolUnavailable
+            | Self::ShuttingDown
+            | Self::DecodeTimeout
+            | Self::WorkerReset
+            | Self::Internal => true,
+            Self::InvalidParams
+            | Self::Unauthenticated
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::ModelNotFound
+            | Self::MethodNotAllowed
+            | Self::UnsupportedMediaType
+            | Self::HeadersTooLarge
+            | Self::PayloadTooLarge
+            | Self::TaskIdConflict
+            | Self::StreamDiverged
+            | Self::ContextOverflow => false,
+        }
+    }
+
+    /// The code as it is written on the wire and in metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidParams => "INVALID_PARAMS",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::NotFound => "NOT_FOUND",
+            Self::ModelNotFound => "MODEL_NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
+            Self::HeadersTooLarge => "HEADERS_TOO_LARGE",
+            Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
+            Self::TaskIdConflict => "TASK_ID_CONFLICT",
+            Self::StreamDiverged => "STREAM_DIVERGED",
+            Self::ContextOverflow => "CONTEXT_OVERFLOW",
+            Self::AdmissionReject => "ADMISSION_REJECT",
+            Self::QueueFullDropLru => "QUEUE_FULL_DROP_LRU",
+            Self::PoolUnready => "POOL_UNREADY",
+            Self::PoolUnavailable => "POOL_UNAVAILABLE",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::DecodeTimeout => "DECODE_TIMEOUT",
+            Self::WorkerReset => "WORKER_RESET",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// Body of every error answer and data of every `error` event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ErrorEnvelope {
+    pub code: ErrorCode,
+    pub message: String,
+    pub retriable: bool,
+    /// Equal to the `X-Backoff-Ms` header; `Retry-After` is this, rounded up to seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// Which rule refused an admission: `reject`, `shed-low-priority`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_label: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_id: Option<String>,
+    pub correlation_id: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Detail>,
+}
+
+/// One thing wrong with a request body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    /// JSON Pointer (RFC 6901) into the body; empty for the whole of it.
+    pub pointer: String,
+    pub found: String,
+    pub expected: String,
+}

@@ -1,0 +1,113 @@
+//! What the server says about one task.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ErrorEnvelope;
+
+/// The answer to an admitted task, and the data of the first `queued` event when the stream was asked
+/// for in the same request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    pub task_id: Uuid,
+    pub state: TaskState,
+    /// Rank in the task's lane (class × model), 0 = next.
+    pub queue_position: u64,
+    /// From now; 0 once it runs.
+    pub predicted_start_ms: u64,
+    /// Nine of ten starts are expected within this, from now.
+    pub predicted_start_p90_ms: u64,
+    /// Advice: wait this long before the next submission; 0 = none.
+    pub backoff_ms: u64,
+    pub seed: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// Kept in memory only: lost if the daemon dies.
+    pub ephemeral: bool,
+    pub links: Links,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Links {
+    pub stream: String,
+    pub cancel: String,
+    #[serde(rename = "self")]
+    pub this: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    Queued,
+    Running,
+    Completed,
+    Failed,
+    Cancelled,
+    /// Waited longer than it may.
+    Expired,
+    /// Made room for another task in a full queue.
+    Dropped,
+}
+
+/// Body of `GET /v1/tasks/{id}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    pub task_id: Uuid,
+    pub state: TaskState,
+    /// Runs so far; 0 while it was never dispatched.
+    pub attempt: u32,
+    pub model_id: String,
+    pub tenant: String,
+    pub timings: TaskTimings,
+    pub usage: TaskUsage,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<TaskPlacement>,
+    pub seed: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<FinishReason>,
+    /// What was generated so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorEnvelope>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskTimings {
+    /// From admission to dispatch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_time_ms: Option<u64>,
+    /// From dispatch to the first token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_ms: Option<u64>,
+    /// From the first token to the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_time_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskUsage {
+    pub tokens_in: u64,
+    pub tokens_out: u64,
+}
+
+/// Where a task ran, or runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskPlacement {
+    pub pool_id: String,
+    pub replica_id: String,
+    pub engine: String,
+    pub engine_version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_digest: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended, or a stop sequence matched.
+    Stop,
+    /// `max_tokens` or the context was used up.
+    Length,
+    Cancelled,
+}
