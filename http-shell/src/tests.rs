@@ -69,7 +69,10 @@ fn a_key_opens_what_no_key_does_not() {
     assert!(!format!("{keys:?}").contains("me"));
     let guard = Guard::new(&[], &[], keys).with_open_paths(&["/healthz"]);
     let host = (HOST, "localhost");
-    assert_eq!(check(&guard, Method::GET, std::slice::from_ref(&host)), Err(Refusal::Unauthenticated));
+    assert_eq!(
+        check(&guard, Method::GET, std::slice::from_ref(&host)),
+        Err(Refusal::Unauthenticated)
+    );
     let wrong = [host.clone(), (AUTHORIZATION, "Bearer secreT")];
     assert_eq!(check(&guard, Method::GET, &wrong), Err(Refusal::Unauthenticated));
     let me = Ok(Caller::Key { name: "me".into() });

@@ -95,6 +95,4 @@ pub struct Disconnected {
 pub enum DisconnectReason {
     /// The stream ran too far ahead of a reader that stalled.
     SlowReader,
-    /// The daemon shuts down.
-    Shutdown,
 }

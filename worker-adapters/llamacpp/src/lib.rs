@@ -1,1 +1,163 @@
+//! Adapter for llama.cpp's `llama-server`: its native `/completion` stream and the routes around it.
+//!
+//! The OpenAI-style routes are not used: the native one tells the slot, the tokens and the stop
+//! reason without guessing. Facts about the dialect are from the server's own behaviour, 0.5.0-dev.
 
+mod errors;
+mod frames;
+mod generation;
+mod request;
+
+use adapter_api::{
+    Adapter, BoxFuture, ChatMessage, EngineError, EngineHttp, EngineKind, Generate, Generation,
+    Health, Load, Properties, collect, retry,
+};
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::generation::LlamaGeneration;
+
+/// One `llama-server`.
+#[derive(Debug)]
+pub struct LlamaCpp {
+    http: EngineHttp,
+}
+
+impl LlamaCpp {
+    /// `base_url` is `http://host:port`; `api_key` is what the server was started with.
+    #[must_use]
+    pub fn new(base_url: &str, api_key: Option<&str>) -> Self {
+        Self { http: EngineHttp::new(base_url, api_key) }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+        let (status, body) = self.http.call(Method::GET, path, None).await?;
+        parse(status, &body)
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, EngineError> {
+        let body = body.to_string().into_bytes();
+        let (status, body) = self.http.call(Method::POST, path, Some(body)).await?;
+        parse(status, &body)
+    }
+
+    async fn start(&self, body: Vec<u8>) -> Result<Box<dyn Generation>, EngineError> {
+        let (status, body) = self.http.stream(Method::POST, "/completion", Some(body)).await?;
+        if status == StatusCode::OK {
+            return Ok(Box::new(LlamaGeneration::new(body)));
+        }
+        Err(errors::from_answer(status, &collect(body).await?))
+    }
+}
+
+fn parse<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, EngineError> {
+    if status != StatusCode::OK {
+        return Err(errors::from_answer(status, body));
+    }
+    serde_json::from_slice(body).map_err(|it| errors::protocol(&it, body))
+}
+
+impl Adapter for LlamaCpp {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Llamacpp
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<Health, EngineError>> {
+        Box::pin(async {
+            let (status, body) = self.http.call(Method::GET, "/health", None).await?;
+            match status {
+                StatusCode::OK => Ok(Health::Ready),
+                StatusCode::SERVICE_UNAVAILABLE => Ok(Health::Loading),
+                other => Err(errors::from_answer(other, &body)),
+            }
+        })
+    }
+
+    fn properties(&self) -> BoxFuture<'_, Result<Properties, EngineError>> {
+        Box::pin(async {
+            let props: Props = self.get("/props").await?;
+            Ok(Properties {
+                engine_version: props.build_info,
+                model: props.model_alias,
+                context_tokens: props.default_generation_settings.n_ctx,
+                slots: props.total_slots,
+                chat_template: !props.chat_template.is_empty(),
+            })
+        })
+    }
+
+    fn submit(&self, request: Generate) -> BoxFuture<'_, Result<Box<dyn Generation>, EngineError>> {
+        Box::pin(async move {
+            let body = request::body(&request);
+            retry(|| self.start(body.clone())).await
+        })
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<Load, EngineError>> {
+        Box::pin(async {
+            let slots: Vec<Slot> = self.get("/slots").await?;
+            let running = slots.iter().filter(|it| it.is_processing).count();
+            let running = u32::try_from(running).unwrap_or(u32::MAX);
+            Ok(Load { running, waiting: None })
+        })
+    }
+
+    fn tokenize(&self, text: &str) -> BoxFuture<'_, Result<Vec<u32>, EngineError>> {
+        let body = json!({"content": text, "add_special": true, "parse_special": true});
+        Box::pin(async move {
+            let Tokens { tokens } = self.post("/tokenize", &body).await?;
+            Ok(tokens)
+        })
+    }
+
+    fn apply_template(
+        &self,
+        messages: &[ChatMessage],
+    ) -> BoxFuture<'_, Result<String, EngineError>> {
+        let messages: Vec<_> =
+            messages.iter().map(|it| json!({"role": it.role, "content": it.content})).collect();
+        let body = json!({ "messages": messages });
+        Box::pin(async move {
+            let Templated { prompt } = self.post("/apply-template", &body).await?;
+            Ok(prompt)
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Props {
+    default_generation_settings: SlotSettings,
+    total_slots: u32,
+    #[serde(default)]
+    model_alias: String,
+    #[serde(default)]
+    chat_template: String,
+    #[serde(default)]
+    build_info: String,
+}
+
+#[derive(Deserialize)]
+struct SlotSettings {
+    n_ctx: u32,
+}
+
+#[derive(Deserialize)]
+struct Slot {
+    is_processing: bool,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    tokens: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Templated {
+    prompt: String,
+}

@@ -1,0 +1,103 @@
+//! The frames of a completion stream.
+
+use std::borrow::Cow;
+
+use adapter_api::{EngineError, FinishReason, GenerationEvent, Timings, TokenPiece, Usage};
+use serde::Deserialize;
+
+use crate::errors::{ErrorBody, from_frame, protocol};
+
+/// What is used of a frame; text is borrowed where it needs no unescaping.
+#[derive(Deserialize)]
+struct Frame<'a> {
+    #[serde(borrow, default)]
+    content: Cow<'a, str>,
+    #[serde(default)]
+    tokens: Vec<u32>,
+    #[serde(default)]
+    stop: bool,
+    #[serde(default)]
+    tokens_predicted: u32,
+    #[serde(default)]
+    tokens_evaluated: u32,
+    #[serde(default)]
+    truncated: bool,
+    #[serde(borrow, default)]
+    stop_type: Cow<'a, str>,
+    #[serde(borrow, default)]
+    stopping_word: Cow<'a, str>,
+    #[serde(default)]
+    timings: Option<FrameTimings>,
+    #[serde(default)]
+    prompt_progress: Option<PromptProgress>,
+    #[serde(default)]
+    error: Option<ErrorBody>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy)]
+struct FrameTimings {
+    #[serde(default)]
+    cache_n: u32,
+    #[serde(default)]
+    prompt_ms: f64,
+    #[serde(default)]
+    predicted_ms: f64,
+}
+
+#[derive(Deserialize)]
+struct PromptProgress {
+    total: u32,
+    processed: u32,
+}
+
+/// Reads one frame. `predicted` is how many tokens the stream has told of so far; frames may tell of
+/// none or of several.
+pub(crate) fn read(
+    data: &[u8],
+    predicted: &mut u32,
+    events: &mut Vec<GenerationEvent>,
+) -> Result<(), EngineError> {
+    let frame: Frame<'_> = serde_json::from_slice(data).map_err(|it| protocol(&it, data))?;
+    if let Some(error) = frame.error {
+        return Err(from_frame(error));
+    }
+    if let Some(progress) = frame.prompt_progress {
+        // Its `tokens` hold a made-up id.
+        let PromptProgress { total, processed } = progress;
+        events.push(GenerationEvent::PromptProgress { processed, total });
+        return Ok(());
+    }
+    let count = frame.tokens_predicted.saturating_sub(*predicted);
+    *predicted = frame.tokens_predicted.max(*predicted);
+    // The last frame has all tokens counted again but may flush held-back text.
+    if !frame.content.is_empty() || (count > 0 && !frame.stop) {
+        let text = frame.content.into_owned();
+        events.push(GenerationEvent::Tokens(TokenPiece { text, count, ids: frame.tokens }));
+    }
+    if frame.stop {
+        let timings = frame.timings.unwrap_or_default();
+        events.push(GenerationEvent::Finished {
+            reason: reason(&frame.stop_type, &frame.stopping_word, frame.truncated)?,
+            usage: Usage {
+                prompt_tokens: frame.tokens_evaluated,
+                cached_tokens: timings.cache_n,
+                output_tokens: frame.tokens_predicted,
+            },
+            timings: Timings { prefill_ms: timings.prompt_ms, decode_ms: timings.predicted_ms },
+        });
+    }
+    Ok(())
+}
+
+fn reason(stop_type: &str, word: &str, truncated: bool) -> Result<FinishReason, EngineError> {
+    match stop_type {
+        "eos" => Ok(FinishReason::EndOfText),
+        "word" => Ok(FinishReason::StopSequence(word.to_owned())),
+        "limit" if truncated => Ok(FinishReason::ContextFull),
+        "limit" => Ok(FinishReason::Length),
+        other => {
+            let message = format!("stream ended with stop type `{other}`");
+            Err(EngineError::Protocol { message })
+        }
+    }
+}

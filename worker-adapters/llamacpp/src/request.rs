@@ -1,0 +1,60 @@
+//! The body of `POST /completion`.
+
+use adapter_api::{Generate, Prompt};
+use serde::Serialize;
+
+/// Every sampling field is sent: the server's defaults are not ours, and it clamps or ignores what it
+/// does not like without a word.
+#[derive(Serialize)]
+struct Completion<'a> {
+    prompt: PromptField<'a>,
+    n_predict: u32,
+    seed: u32,
+    stream: bool,
+    cache_prompt: bool,
+    /// A long prefill then writes now and then, which is how the server notices a dead peer.
+    return_progress: bool,
+    return_tokens: bool,
+    temperature: f32,
+    top_p: f32,
+    top_k: u32,
+    min_p: f32,
+    typical_p: f32,
+    repeat_penalty: f32,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    stop: &'a [String],
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum PromptField<'a> {
+    Text(&'a str),
+    TokenIds(&'a [u32]),
+}
+
+pub(crate) fn body(request: &Generate) -> Vec<u8> {
+    let sampling = &request.sampling;
+    let completion = Completion {
+        prompt: match &request.prompt {
+            Prompt::Text(text) => PromptField::Text(text),
+            Prompt::TokenIds(ids) => PromptField::TokenIds(ids),
+        },
+        n_predict: request.max_tokens.max(1),
+        seed: request.seed,
+        stream: true,
+        cache_prompt: request.reuse_prefix,
+        return_progress: true,
+        return_tokens: true,
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        top_k: sampling.top_k,
+        min_p: sampling.min_p,
+        typical_p: 1.0,
+        repeat_penalty: sampling.repeat_penalty,
+        presence_penalty: sampling.presence_penalty,
+        frequency_penalty: sampling.frequency_penalty,
+        stop: &request.stop,
+    };
+    serde_json::to_vec(&completion).expect("numbers and strings always serialise")
+}
