@@ -1,0 +1,8 @@
+//! What the engine puts on the wire, against what was recorded from the real one.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod dialect;
+mod faults;
+mod slots;
+mod wire;
