@@ -1,1 +1,94 @@
-fn main() {}
+//! The command line of orchestratord.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use config_schema::Config;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Admits LLM tasks into a bounded queue, places them on replicas and streams their tokens.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file (YAML).
+    #[arg(long)]
+    config: PathBuf,
+    /// Check the configuration and exit: 0 if it is valid, 64 if not.
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// `EX_USAGE` of sysexits(3).
+const BAD_CONFIG: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match read(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    if arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    match serve(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read(path: &PathBuf) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration `{}`", path.display()))?;
+    let config = config_schema::parse(&text).with_context(|| path.display().to_string())?;
+    EnvFilter::try_new(&config.log.level).context("/log/level is not a filter")?;
+    Ok(config)
+}
+
+#[expect(clippy::print_stderr, reason = "before the log is set up there is only stderr")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("orchestratord: {error:#}");
+}
+
+fn serve(config: &Config) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::new(&config.log.level))
+        .init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(config))
+}
+
+async fn run(config: &Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = orchestratord::start(config).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), profile = ?config.profile,
+        listen = ?server.addresses, metrics = "/metrics", durability = "memory", "serving"
+    );
+    let mut stop = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let cause = stop().await;
+    tracing::info!(signal = cause, "draining; a second signal skips the wait");
+    server
+        .shut_down(async move {
+            stop().await;
+        })
+        .await;
+    tracing::info!("stopped");
+    Ok(())
+}

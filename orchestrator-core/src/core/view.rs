@@ -73,6 +73,12 @@ impl Core {
         u32::try_from(held).unwrap_or(u32::MAX)
     }
 
+    /// How long a task may wait while no replica of its model is ready.
+    #[must_use]
+    pub fn unready_wait(&self) -> Micros {
+        self.config.unready_wait
+    }
+
     /// Tasks that wait for a slot.
     #[must_use]
     pub fn queued(&self) -> u64 {

@@ -1,0 +1,151 @@
+//! The part of admission that asks the fleet: which model, and whether the task fits it.
+
+use std::time::Duration;
+
+use adapter_api::{ChatMessage, EngineError, Prompt, Sampling};
+use api_types::{Detail, ErrorCode, OnDisconnect, PromptInput, TaskRequest};
+
+use super::{Refusal, Valid};
+use crate::fleet::{Fleet, Model, NotResolved, engine_id};
+use crate::task::{Input, Job};
+
+/// `max_tokens` of a request that names none, if the context has room for it.
+const MAX_TOKENS_DEFAULT: u32 = 512;
+/// What a template may add around one message, beyond its role and content.
+const TEMPLATE_BYTES: usize = 32;
+/// Begin and end of text.
+const SPECIAL_TOKENS: usize = 4;
+const GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Resolves the model, counts the prompt if it might not fit, and makes the job.
+pub(crate) async fn prepare(valid: Valid, fleet: &Fleet) -> Result<Job, Refusal> {
+    let request = valid.request;
+    let model = resolve(fleet, request.model_ref.as_deref())?;
+    let input = input(&request);
+    let (prompt_tokens, max_tokens) = budget(model, &input, request.max_tokens).await?;
+    let default = if valid.streams { OnDisconnect::Cancel } else { OnDisconnect::Detach };
+    Ok(Job {
+        model: model.core_id,
+        model_name: model.name.clone(),
+        engine: request.engine.as_deref().map(engine_id),
+        input,
+        prompt_tokens,
+        max_tokens,
+        seed: valid.seed,
+        sampling: sampling(request.sampling.as_ref()),
+        cancel_on_disconnect: request.on_disconnect.unwrap_or(default) == OnDisconnect::Cancel,
+        disconnect_grace: request.disconnect_grace_ms.map_or(GRACE_DEFAULT, Duration::from_millis),
+        canonical: request,
+    })
+}
+
+fn resolve<'a>(fleet: &'a Fleet, model_ref: Option<&str>) -> Result<&'a Model, Refusal> {
+    fleet.resolve(model_ref).map_err(|error| match error {
+        NotResolved::Unknown => {
+            let known = fleet.models.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let found = model_ref.unwrap_or_default();
+            let message = format!("no model is called `{found}`; there is {known}");
+            Refusal::new(ErrorCode::ModelNotFound, message)
+        }
+        NotResolved::Ambiguous { models } => Refusal::invalid(vec![Detail {
+            pointer: "/model_ref".into(),
+            found: "nothing".into(),
+            expected: format!("one of {}", models.join(", ")),
+        }]),
+        NotResolved::NothingKnown => {
+            Refusal::new(ErrorCode::PoolUnavailable, "no pool manager has been heard of yet")
+        }
+    })
+}
+
+fn input(request: &TaskRequest) -> Input {
+    match (&request.prompt, &request.messages) {
+        (Some(PromptInput::Text(text)), _) => Input::Prompt(Prompt::Text(text.clone())),
+        (Some(PromptInput::TokenIds(ids)), _) => Input::Prompt(Prompt::TokenIds(ids.clone())),
+        (None, messages) => {
+            let messages = messages.iter().flatten();
+            let message = |it: &api_types::ChatMessage| ChatMessage {
+                role: it.role.clone(),
+                content: it.content.clone(),
+            };
+            Input::Messages(messages.map(message).collect())
+        }
+    }
+}
+
+/// Prompt tokens (exact or an upper bound) and `max_tokens` that fit the model's context.
+///
+/// A byte-level vocabulary has no token shorter than a byte, so the byte count bounds the token count
+/// and most requests need no tokenizer. Where it does not settle the question a Ready replica counts;
+/// where none is Ready the engine checks at dispatch.
+async fn budget(model: &Model, input: &Input, asked: Option<u32>) -> Result<(u32, u32), Refusal> {
+    let wanted = asked.unwrap_or(MAX_TOKENS_DEFAULT);
+    let bound = small(upper_bound(input));
+    let context = model.context_tokens;
+    let fits =
+        |prompt: u32, answer: u32| u64::from(prompt) + u64::from(answer) <= u64::from(context);
+    if context == 0 || fits(bound, wanted) {
+        return Ok((bound, wanted));
+    }
+    let prompt = match (&model.adapter, input) {
+        (_, Input::Prompt(Prompt::TokenIds(ids))) => small(ids.len()),
+        (Some(adapter), _) => match count(adapter.as_ref(), input).await {
+            Ok(count) => count,
+            // The replica went away meanwhile; dispatch will tell.
+            Err(_) => return Ok((bound.min(context.saturating_sub(wanted)), wanted)),
+        },
+        (None, _) => return Ok((bound.min(context.saturating_sub(wanted)), wanted)),
+    };
+    let room = context.saturating_sub(prompt);
+    let answer = asked.unwrap_or(MAX_TOKENS_DEFAULT.min(room));
+    if room == 0 || !fits(prompt, answer) {
+        let message = format!(
+            "prompt of {prompt} tokens and max_tokens of {} exceed the context of {context}",
+            asked.map_or("at least 1".into(), |it| it.to_string())
+        );
+        return Err(Refusal::new(ErrorCode::ContextOverflow, message));
+    }
+    Ok((prompt, answer))
+}
+
+fn upper_bound(input: &Input) -> usize {
+    let content = match input {
+        Input::Prompt(Prompt::Text(text)) => text.len(),
+        Input::Prompt(Prompt::TokenIds(ids)) => return ids.len(),
+        Input::Messages(messages) => {
+            let size = |it: &ChatMessage| it.role.len() + it.content.len() + TEMPLATE_BYTES;
+            messages.iter().map(size).sum::<usize>() + TEMPLATE_BYTES
+        }
+    };
+    content + SPECIAL_TOKENS
+}
+
+async fn count(adapter: &dyn adapter_api::Adapter, input: &Input) -> Result<u32, EngineError> {
+    let tokens = match input {
+        Input::Prompt(Prompt::Text(text)) => adapter.tokenize(text).await?.len(),
+        Input::Prompt(Prompt::TokenIds(ids)) => ids.len(),
+        Input::Messages(messages) => {
+            let prompt = adapter.apply_template(messages).await?;
+            adapter.tokenize(&prompt).await?.len()
+        }
+    };
+    Ok(small(tokens))
+}
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The sampler profile `v1`, with what the request sets.
+fn sampling(asked: Option<&api_types::Sampling>) -> Sampling {
+    let asked = asked.cloned().unwrap_or_default();
+    Sampling {
+        temperature: asked.temperature.unwrap_or(0.8),
+        top_p: asked.top_p.unwrap_or(0.95),
+        top_k: asked.top_k.unwrap_or(40),
+        min_p: asked.min_p.unwrap_or(0.05),
+        repeat_penalty: asked.repeat_penalty.unwrap_or(1.0),
+        presence_penalty: asked.presence_penalty.unwrap_or(0.0),
+        frequency_penalty: asked.frequency_penalty.unwrap_or(0.0),
+    }
+}

@@ -1,0 +1,82 @@
+//! The HTTP surface: routes, and what stands around every handler.
+//!
+//! A handler extracts, converts, makes one call and converts back. Correlation ids, guards and the
+//! error envelope are the middleware's.
+
+mod convert;
+mod error;
+mod fleet;
+mod front;
+mod queue;
+mod streams;
+mod system;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use config_schema::Config;
+use http_shell::Guard;
+
+use crate::driver::Handle;
+use crate::fleet::FleetWatch;
+use crate::stream::reader::ReaderConfig;
+use crate::telemetry::Telemetry;
+
+/// What handlers share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) driver: Handle,
+    pub(crate) fleet: FleetWatch,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    body_bytes: usize,
+    header_bytes: usize,
+    body_timeout: Duration,
+    reader: ReaderConfig,
+    queue_capacity: u32,
+    unready_wait_ms: u64,
+}
+
+impl Settings {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            body_bytes: config.limits.body_bytes,
+            header_bytes: config.limits.header_bytes,
+            body_timeout: Duration::from_millis(config.limits.body_timeout_ms),
+            reader: ReaderConfig {
+                heartbeat: Duration::from_millis(config.stream.heartbeat_ms),
+                lag_bytes: usize::try_from(config.stream.reader_lag_bytes).unwrap_or(usize::MAX),
+            },
+            queue_capacity: config.queue.capacity.get(),
+            unready_wait_ms: config.queue.unready_wait_ms,
+        }
+    }
+}
+
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/tasks", post(tasks::create))
+        .route("/v1/tasks/{id}", get(tasks::show))
+        .route("/v1/tasks/{id}/stream", get(streams::read))
+        .route("/v1/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/v1/models", get(fleet::models))
+        .route("/v1/pools", get(fleet::pools))
+        .route("/v1/pools/{id}/health", get(fleet::pool_health))
+        .route("/v1/queue", get(queue::show))
+        .route("/v1/capabilities", get(fleet::capabilities))
+        .route("/metrics", get(system::metrics))
+        .route("/healthz", get(system::healthz))
+        .route("/readyz", get(system::readyz))
+        .fallback(front::not_found)
+        .method_not_allowed_fallback(front::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), front::front))
+        .with_state(app)
+}

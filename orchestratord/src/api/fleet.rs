@@ -1,0 +1,150 @@
+//! `/v1/models`, `/v1/pools`, `/v1/pools/{id}/health`, `/v1/capabilities`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api_types::{
+    API_VERSION, Capabilities, EngineCapability, ErrorCode, ModelCapability, ModelList, ModelState,
+    Pool, PoolHealth, PoolHealthMetrics, PoolList, Replica,
+};
+use axum::Json;
+use axum::extract::{Path, State};
+use orchestrator_core::ReplicaId;
+use pool_api::{Origin, ReplicaState};
+
+use super::App;
+use super::error::ApiError;
+use crate::fleet::PoolView;
+
+type Busy = BTreeMap<ReplicaId, u32>;
+
+pub(super) async fn models(State(app): State<App>) -> Json<ModelList> {
+    let fleet = std::future::ready(app.fleet.now()).await;
+    let models = fleet.models.values().map(|it| api_types::Model {
+        id: it.name.clone(),
+        aliases: it.aliases.clone(),
+        state: ModelState::Active,
+        resident: it.resident,
+        context_tokens: it.context_tokens,
+        workloads: vec!["completion".into()],
+        engines: it.engines.clone(),
+        digest: it.digest.clone(),
+    });
+    Json(ModelList { models: models.collect() })
+}
+
+pub(super) async fn pools(State(app): State<App>) -> Json<PoolList> {
+    let busy: Busy = app.driver.busy_slots().await.into_iter().collect();
+    Json(PoolList { pools: app.fleet.now().pools.iter().map(|it| pool(it, &busy)).collect() })
+}
+
+pub(super) async fn pool_health(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<PoolHealth>, ApiError> {
+    let busy: Busy = app.driver.busy_slots().await.into_iter().collect();
+    let fleet = app.fleet.now();
+    let view = fleet.pools.iter().find(|it| it.pool.pool_id == id);
+    let view =
+        view.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("there is no pool `{id}`")))?;
+    Ok(Json(health(&pool(view, &busy), view)))
+}
+
+pub(super) async fn capabilities(State(app): State<App>) -> Json<Capabilities> {
+    let fleet = std::future::ready(app.fleet.now()).await;
+    let mut engines: BTreeMap<&str, EngineCapability> = BTreeMap::new();
+    for view in &fleet.pools {
+        let pool = &view.pool;
+        let engine = engines.entry(&pool.engine).or_insert_with(|| EngineCapability {
+            engine: pool.engine.clone(),
+            versions: Vec::new(),
+            models: Vec::new(),
+        });
+        let versions = pool.replicas.iter().filter_map(|it| it.engine_version.clone());
+        let versions: BTreeSet<_> = versions.chain(engine.versions.drain(..)).collect();
+        engine.versions = versions.into_iter().collect();
+        engine.models.push(model_capability(pool));
+    }
+    Json(Capabilities {
+        api_version: API_VERSION.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        engines: engines.into_values().collect(),
+        features: ["stream_in_submit", "last_event_id", "idempotent_task_id"]
+            .map(str::to_owned)
+            .into(),
+    })
+}
+
+fn model_capability(pool: &pool_api::Pool) -> ModelCapability {
+    let mut features = vec!["token_ids", "stop_sequences", "seed"];
+    if pool.replicas.iter().any(|it| it.chat_template) {
+        features.push("messages");
+    }
+    ModelCapability {
+        model_id: pool.model_id.clone(),
+        ctx_max: pool.replicas.iter().map(|it| it.context_tokens).max().unwrap_or(0),
+        slots: pool.replicas.iter().map(|it| it.slots).sum(),
+        workloads: vec!["completion".into()],
+        features: features.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+fn pool(view: &PoolView, busy: &Busy) -> Pool {
+    let pool = &view.pool;
+    let replica = |(it, id): (&pool_api::Replica, &ReplicaId)| Replica {
+        replica_id: it.replica_id.clone(),
+        state: state(it.state).into(),
+        engine_version: it.engine_version.clone(),
+        model_digest: it.model_digest.clone(),
+        context_tokens: it.context_tokens,
+        slots: it.slots,
+        slots_busy: busy.get(id).copied().unwrap_or(0),
+        restarts: it.restarts,
+        last_error: it.last_error.clone(),
+    };
+    Pool {
+        pool_id: pool.pool_id.clone(),
+        engine: pool.engine.clone(),
+        origin: match pool.origin {
+            Origin::Managed => "managed".into(),
+            Origin::External => "external".into(),
+        },
+        model_id: pool.model_id.clone(),
+        devices: pool.devices.iter().map(|it| it.device_id.clone()).collect(),
+        draining: pool.draining,
+        reachable: view.reachable,
+        replicas: pool.replicas.iter().zip(&view.replica_ids).map(replica).collect(),
+    }
+}
+
+fn health(pool: &Pool, view: &PoolView) -> PoolHealth {
+    let states = || view.pool.replicas.iter().map(|it| it.state);
+    let ready = states().filter(|it| *it == ReplicaState::Ready).count();
+    let runs =
+        |it| !matches!(it, ReplicaState::Backoff | ReplicaState::Unready | ReplicaState::Stopped);
+    PoolHealth {
+        live: view.reachable && states().any(runs),
+        ready: view.reachable && ready > 0 && !pool.draining,
+        draining: pool.draining,
+        last_error: pool.replicas.iter().find_map(|it| it.last_error.clone()),
+        metrics: PoolHealthMetrics {
+            slots: pool.replicas.iter().map(|it| it.slots).sum(),
+            slots_busy: pool.replicas.iter().map(|it| it.slots_busy).sum(),
+            replicas: u32::try_from(pool.replicas.len()).unwrap_or(u32::MAX),
+            replicas_ready: u32::try_from(ready).unwrap_or(u32::MAX),
+            restarts: pool.replicas.iter().map(|it| it.restarts).sum(),
+        },
+    }
+}
+
+pub(super) fn state(state: ReplicaState) -> &'static str {
+    match state {
+        ReplicaState::Starting => "starting",
+        ReplicaState::Loading => "loading",
+        ReplicaState::Probing => "probing",
+        ReplicaState::Ready => "ready",
+        ReplicaState::Draining => "draining",
+        ReplicaState::Backoff => "backoff",
+        ReplicaState::Unready => "unready",
+        ReplicaState::Stopped => "stopped",
+    }
+}

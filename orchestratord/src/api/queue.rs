@@ -1,0 +1,31 @@
+//! `GET /v1/queue`.
+
+use api_types::{Priority, Queue, QueueLane};
+use axum::Json;
+use axum::extract::State;
+use orchestrator_core::{Class, LaneView};
+
+use super::App;
+
+pub(super) async fn show(State(app): State<App>) -> Json<Queue> {
+    let lanes: Vec<_> = app.driver.lanes().await.into_iter().map(lane).collect();
+    Json(Queue {
+        depth: lanes.iter().map(|it| it.depth).sum(),
+        capacity: u64::from(app.settings.queue_capacity),
+        oldest_wait_ms: lanes.iter().filter_map(|it| it.oldest_wait_ms).max(),
+        lanes,
+    })
+}
+
+fn lane((model_id, lane): (String, LaneView)) -> QueueLane {
+    QueueLane {
+        model_id,
+        priority: match lane.class {
+            Class::Interactive => Priority::Interactive,
+            Class::Batch => Priority::Batch,
+        },
+        depth: lane.queued,
+        running: lane.running,
+        oldest_wait_ms: lane.oldest_wait.map(|it| it.0 / 1_000),
+    }
+}

@@ -1,0 +1,91 @@
+//! `GET /v1/tasks/{id}/stream`, and the stream as the answer to a submission.
+
+use std::sync::Arc;
+
+use api_types::{Admission, Detail, ErrorCode, Queued};
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+
+use super::error::ApiError;
+use super::{App, tasks};
+use crate::stream::frame;
+use crate::stream::reader::Reader;
+use crate::task::TaskRecord;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const TASK_ID: HeaderName = HeaderName::from_static("x-task-id");
+/// nginx and its kin would collect tokens otherwise.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    after: Option<String>,
+}
+
+pub(super) async fn read(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(query): Query<After>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let record = tasks::find(&app, &id)?;
+    let after = std::future::ready(last_seen(&headers, query.after.as_deref())).await?;
+    let (position, last) = {
+        let stream = record.lock();
+        (stream.log.position_after(after), stream.log.last_id())
+    };
+    let position = position.ok_or_else(|| {
+        let message = format!("event {after} is beyond this stream, whose last event is {last}");
+        ApiError::new(ErrorCode::StreamDiverged, message)
+    })?;
+    Ok(response(&app, record, position, None))
+}
+
+/// The stream whose first event is the whole admission.
+pub(super) fn from_start(app: &App, record: Arc<TaskRecord>, admission: &Admission) -> Response {
+    let event = Queued::Admitted {
+        admission: Box::new(admission.clone()),
+        reason: app.fleet.now().waiting_reason(&record.job.model_name),
+    };
+    let mut first = Vec::with_capacity(512);
+    frame::write(&mut first, None, "queued", &event);
+    response(app, record, 0, Some(first.into()))
+}
+
+fn response(
+    app: &App,
+    record: Arc<TaskRecord>,
+    position: usize,
+    first: Option<bytes::Bytes>,
+) -> Response {
+    let id = record.id.hyphenated().to_string();
+    let subscribers = app.telemetry.subscribers();
+    let reader = Reader::new(record, position, first, app.settings.reader, subscribers.clone());
+    let mut response = Response::new(Body::new(reader));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    headers.insert(TASK_ID, HeaderValue::try_from(id).expect("a UUID is plain ASCII"));
+    response
+}
+
+/// The header beats the query, because a browser repeats the original query when it reconnects.
+fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<u64, ApiError> {
+    let (text, pointer) = match (headers.get(LAST_EVENT_ID), query) {
+        (Some(value), _) => (value.to_str().unwrap_or("not text"), "Last-Event-ID"),
+        (None, Some(text)) => (text, "after"),
+        (None, None) => return Ok(0),
+    };
+    text.parse().map_err(|_| {
+        let expected = "the id of an event: a number".to_owned();
+        let message = format!("{pointer}: found `{text}`, expected {expected}");
+        let detail = Detail { pointer: pointer.into(), found: text.into(), expected };
+        ApiError { details: vec![detail], ..ApiError::new(ErrorCode::InvalidParams, message) }
+    })
+}

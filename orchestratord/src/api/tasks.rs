@@ -1,0 +1,138 @@
+//! `POST /v1/tasks`, `GET /v1/tasks/{id}`, `POST /v1/tasks/{id}/cancel`.
+
+use std::sync::Arc;
+
+use api_types::{Admission, ErrorCode, Task};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use uuid::Uuid;
+
+use super::error::ApiError;
+use super::front::CorrelationId;
+use super::{App, convert, streams};
+use crate::admission::{parse, prepare, validate};
+use crate::driver::{Submission, SubmitReply};
+use crate::task::TaskRecord;
+
+const POSITION_HEADER: HeaderName = HeaderName::from_static("x-queue-position");
+const ETA_HEADER: HeaderName = HeaderName::from_static("x-queue-eta-ms");
+
+pub(super) async fn create(
+    State(app): State<App>,
+    Extension(CorrelationId(correlation_id)): Extension<CorrelationId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = read(&app, body).await?;
+    let streams = wants_stream(&headers);
+    let valid = validate(parse(&body)?, streams)?;
+    drop(body);
+    if let Some(known) = app.driver.store.find(valid.id) {
+        // A repetition is answered even if the fleet could not take the task now.
+        return if known.job.canonical == valid.request {
+            Ok(answer(&app, known, streams, None).await)
+        } else {
+            Err(conflict())
+        };
+    }
+    let id = valid.id;
+    let job = prepare(valid, &app.fleet.now()).await?;
+    match app.driver.submit(Submission { id, job, correlation_id }).await {
+        SubmitReply::Admitted { record, admission } => {
+            Ok(answer(&app, record, streams, Some(admission)).await)
+        }
+        SubmitReply::Known(record) => Ok(answer(&app, record, streams, None).await),
+        SubmitReply::Conflict => Err(conflict()),
+        SubmitReply::Rejected(reason) => Err(convert::rejection(reason)),
+        SubmitReply::ShuttingDown => {
+            Err(ApiError::new(ErrorCode::ShuttingDown, "the server shuts down"))
+        }
+    }
+}
+
+pub(super) async fn show(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<Task>, ApiError> {
+    std::future::ready(find(&app, &id)).await.map(|record| Json(record.view()))
+}
+
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let record = find(&app, &id)?;
+    app.driver.cancel(record.id).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) fn find(app: &App, id: &str) -> Result<Arc<TaskRecord>, ApiError> {
+    let known = id.parse::<Uuid>().ok().and_then(|id| app.driver.store.find(id));
+    known.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("there is no task `{id}`")))
+}
+
+/// The stream if it was asked for, else the admission; `fresh` when the task was admitted just now.
+async fn answer(
+    app: &App,
+    record: Arc<TaskRecord>,
+    streams: bool,
+    fresh: Option<Admission>,
+) -> Response {
+    let admission = match fresh {
+        Some(admission) => admission,
+        None => {
+            let standing = app.driver.standing(record.id).await;
+            convert::admission_now(&record, standing, app)
+        }
+    };
+    let mut response = if streams {
+        streams::from_start(app, record, &admission)
+    } else {
+        (StatusCode::ACCEPTED, Json(&admission)).into_response()
+    };
+    let headers = response.headers_mut();
+    let location = HeaderValue::try_from(&admission.links.this).expect("a path of hex digits");
+    headers.insert(LOCATION, location);
+    headers.insert(POSITION_HEADER, HeaderValue::from(admission.queue_position));
+    headers.insert(ETA_HEADER, HeaderValue::from(admission.predicted_start_ms));
+    response
+}
+
+fn conflict() -> ApiError {
+    ApiError::new(ErrorCode::TaskIdConflict, "another task with other contents has this task_id")
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|it| it.to_str().ok())
+        .flat_map(|it| it.split(','))
+        .any(|it| it.split(';').next().unwrap_or_default().trim() == "text/event-stream")
+}
+
+async fn read(app: &App, body: Body) -> Result<bytes::Bytes, ApiError> {
+    let limit = app.settings.body_bytes;
+    let collected = Limited::new(body, limit).collect();
+    match tokio::time::timeout(app.settings.body_timeout, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the body exceeds {limit} bytes");
+            Err(ApiError::new(ErrorCode::PayloadTooLarge, message))
+        }
+        Ok(Err(error)) => {
+            let message = format!("the body broke off: {error}");
+            Err(ApiError::new(ErrorCode::InvalidParams, message))
+        }
+        Err(_) => {
+            let ms = app.settings.body_timeout.as_millis();
+            let message = format!("the body was not complete within {ms} ms");
+            Err(ApiError::new(ErrorCode::InvalidParams, message))
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Puts the parts together: build → bind → log what was bound → serve → drain.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config_schema::{Config, ManagerRef};
+use http_shell::{BindError, Credentials, Guard, ServeLimits};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{self, App, Settings};
+use crate::driver::{self, Command, Handle};
+use crate::fleet::{Directory, follow};
+use crate::telemetry::Telemetry;
+
+/// After the drain: how long connections may take to write their last event.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot read the token of {url} from `{path}`")]
+    Token { url: String, path: PathBuf, source: std::io::Error },
+}
+
+/// A running daemon.
+pub struct Server {
+    /// What was really bound, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    handle: Handle,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+    followers: Vec<tokio::task::JoinHandle<()>>,
+    driver: tokio::task::JoinHandle<()>,
+    tracker: TaskTracker,
+    drain: Duration,
+}
+
+/// Binds and serves. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// A token file that cannot be read, then an address that cannot be bound; nothing runs then.
+pub async fn start(config: &Config) -> Result<Server, StartError> {
+    let tokens = config.pool_managers.iter().map(token).collect::<Result<Vec<_>, _>>()?;
+    let listeners = http_shell::bind(&config.bind.addresses()).await?;
+    let addresses: Vec<SocketAddr> =
+        listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
+
+    let telemetry = Arc::new(Telemetry::new());
+    let tracker = TaskTracker::new();
+    let directory = Directory::new(config.pool_managers.len());
+    let (driver, handle) =
+        driver::build(config, directory, Arc::clone(&telemetry), tracker.clone());
+    let app = App {
+        driver: handle.clone(),
+        fleet: driver.fleet(),
+        telemetry,
+        guard: Arc::new(guard(config, &addresses)),
+        settings: Settings::new(config),
+    };
+    let driver = tracker.spawn(driver.run());
+    let followers = config.pool_managers.iter().zip(tokens).enumerate().map(|(index, it)| {
+        let (manager, token) = it;
+        tracker.spawn(follow(index, manager.url.clone(), token, handle.clone()))
+    });
+    let stop = CancellationToken::new();
+    let limits = ServeLimits {
+        // Some room above the limit, so that a head just over it gets our own answer.
+        header_bytes: config.limits.header_bytes * 2,
+        header_timeout: Duration::from_millis(config.limits.header_timeout_ms),
+        connections: config.limits.connections,
+        write_stall: Duration::from_millis(config.stream.write_stall_ms),
+    };
+    let serving = http_shell::serve(listeners, api::router(app), limits, stop.clone(), FAREWELL);
+    Ok(Server {
+        addresses,
+        followers: followers.collect(),
+        serving: tracker.spawn(serving),
+        driver,
+        handle,
+        stop,
+        tracker,
+        drain: Duration::from_millis(config.drain_ms),
+    })
+}
+
+impl Server {
+    /// Admits nothing more, lets open tasks finish for at most the configured drain time or until
+    /// `hurry` resolves, ends the rest with `SHUTTING_DOWN`, then closes connections.
+    pub async fn shut_down(self, hurry: impl Future<Output = ()>) {
+        self.handle.send(Command::ShutDown).await;
+        tokio::select! {
+            () = self.idle() => {}
+            () = tokio::time::sleep(self.drain) => {}
+            () = hurry => {}
+        }
+        self.handle.send(Command::EndAll).await;
+        self.stop.cancel();
+        let _served = self.serving.await;
+        self.followers.iter().for_each(tokio::task::JoinHandle::abort);
+        self.handle.send(Command::Stop).await;
+        self.tracker.close();
+        // Attempts that still confirm a slot have nobody to tell.
+        let _driven = self.driver.await;
+    }
+
+    async fn idle(&self) {
+        while !self.handle.lanes().await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn token(manager: &ManagerRef) -> Result<Option<String>, StartError> {
+    let Some(path) = &manager.token_file else { return Ok(None) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(source) => {
+            Err(StartError::Token { url: manager.url.clone(), path: path.clone(), source })
+        }
+    }
+}
+
+fn guard(config: &Config, addresses: &[SocketAddr]) -> Guard {
+    let credentials = if config.keys.is_empty() {
+        Credentials::Open
+    } else {
+        let keys = config.keys.iter().map(|it| (it.name.clone(), it.sha256));
+        Credentials::Digests(keys.collect())
+    };
+    let guard = Guard::new(addresses, &config.allowed_hosts, credentials);
+    if addresses.iter().all(|it| it.ip().is_loopback()) {
+        guard.with_open_paths(&["/healthz", "/readyz", "/metrics"])
+    } else {
+        guard
+    }
+}

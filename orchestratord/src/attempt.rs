@@ -1,0 +1,212 @@
+//! One run of a task on a replica: send, relay, watch the clock, report.
+//!
+//! Dropping the generation closes the engine's connection, which is how an engine is told to stop.
+//! Whatever happens, the attempt ends with its slot reported free exactly once.
+
+mod relay;
+mod release;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapter_api::{EngineError, Generation, Prompt};
+use api_types::{ErrorCode, TaskState};
+use config_schema::Config;
+use orchestrator_core::{Event, Report, Run};
+use prometheus::IntCounter;
+use tokio::time::Instant;
+
+use crate::driver::{Command, Handle, close_failed};
+use crate::fleet::ReplicaEntry;
+use crate::task::{Input, TaskRecord};
+use crate::telemetry::Telemetry;
+use crate::wire::envelope;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttemptConfig {
+    wall: Duration,
+    idle: Duration,
+    first_token: Duration,
+    release_timeout: Duration,
+}
+
+impl AttemptConfig {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            wall: Duration::from_millis(config.watchdog.wall_ms),
+            idle: Duration::from_millis(config.watchdog.idle_ms),
+            first_token: Duration::from_millis(config.watchdog.first_token_ms),
+            release_timeout: Duration::from_millis(config.release_timeout_ms),
+        }
+    }
+}
+
+pub(crate) struct Attempt {
+    pub(crate) run: Run,
+    pub(crate) record: Arc<TaskRecord>,
+    pub(crate) replica: Arc<ReplicaEntry>,
+    pub(crate) handle: Handle,
+    pub(crate) config: AttemptConfig,
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// The replica's series, looked up once.
+    pub(crate) tokens_out: IntCounter,
+}
+
+/// How an attempt ended.
+enum Outcome {
+    /// The engine said its last word.
+    Completed,
+    /// The stream was closed by somebody else: a cancel or a shutdown.
+    Closed,
+    /// The engine never took the request.
+    NotTaken(EngineError),
+    Failed(Failure),
+}
+
+enum Failure {
+    Engine(EngineError),
+    /// A watchdog limit passed.
+    Timeout {
+        limit: &'static str,
+        after: Duration,
+    },
+}
+
+pub(crate) async fn run(attempt: Attempt) {
+    let started = Instant::now();
+    let outcome = attempt.generate(started).await;
+    let (report, slot_free) = match &outcome {
+        Outcome::Completed => (Report::Completed, true),
+        Outcome::Closed => (Report::Failed, false),
+        Outcome::NotTaken(error) => {
+            attempt.log_failure(&error.to_string(), "engine did not take the request");
+            (Report::NotTaken, true)
+        }
+        Outcome::Failed(failure) => {
+            attempt.fail(failure);
+            (Report::Failed, false)
+        }
+    };
+    let run = attempt.run;
+    attempt.handle.send(Command::Core(Event::Finished { run, report, slot_free })).await;
+    if !slot_free {
+        attempt.confirm_release().await;
+        attempt.handle.send(Command::Core(Event::SlotConfirmedFree(run))).await;
+    }
+}
+
+impl Attempt {
+    async fn generate(&self, started: Instant) -> Outcome {
+        let limit = self.config.first_token.min(self.config.wall);
+        let submit = async {
+            let prompt = self.prompt().await?;
+            let request = self.record.job.generate(prompt, &self.record.correlation_id);
+            self.replica.adapter.submit(request).await
+        };
+        let generation = tokio::select! {
+            submitted = submit => submitted,
+            () = self.closed() => return Outcome::Closed,
+            () = tokio::time::sleep_until(started + limit) => {
+                return Outcome::Failed(Failure::Timeout { limit: "first token", after: limit });
+            }
+        };
+        match generation {
+            Ok(generation) => self.relay(generation, started).await,
+            Err(error) if not_taken(&error) => Outcome::NotTaken(error),
+            Err(error) => Outcome::Failed(Failure::Engine(error)),
+        }
+    }
+
+    async fn prompt(&self) -> Result<Prompt, EngineError> {
+        match &self.record.job.input {
+            Input::Prompt(prompt) => Ok(prompt.clone()),
+            Input::Messages(messages) => {
+                self.replica.adapter.apply_template(messages).await.map(Prompt::Text)
+            }
+        }
+    }
+
+    /// Resolves when somebody else has ended the stream.
+    async fn closed(&self) {
+        std::future::poll_fn(|cx| {
+            let mut stream = self.record.lock();
+            if stream.log.is_closed() {
+                return std::task::Poll::Ready(());
+            }
+            stream.watch_close(cx.waker());
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+
+    async fn relay(&self, generation: Box<dyn Generation>, started: Instant) -> Outcome {
+        relay::Relay::new(self, generation, started).await
+    }
+
+    /// Ends the stream with the failure's error, unless it has ended.
+    fn fail(&self, failure: &Failure) {
+        let (code, message) = match failure {
+            Failure::Engine(error) => (code_of(error), error.to_string()),
+            Failure::Timeout { limit, after } => {
+                let message =
+                    format!("no token within the {limit} limit of {} ms", after.as_millis());
+                (ErrorCode::DecodeTimeout, message)
+            }
+        };
+        let placement = &self.replica.placement;
+        let mut error = envelope(code, &message, &self.record.correlation_id);
+        error.engine = Some(placement.engine.clone());
+        error.pool_id = Some(placement.pool_id.clone());
+        if error.retriable {
+            error.retry_after_ms = Some(1_000);
+        }
+        if close_failed(&self.record, error, TaskState::Failed) {
+            self.log_failure(&message, "attempt failed");
+        }
+    }
+
+    fn log_failure(&self, error: &str, message: &'static str) {
+        let placement = &self.replica.placement;
+        tracing::warn!(
+            task_id = %self.record.id, correlation_id = %self.record.correlation_id,
+            attempt = self.run.attempt.0, engine = %placement.engine,
+            pool_id = %placement.pool_id, replica_id = %placement.replica_id, error, message
+        );
+    }
+}
+
+pub(crate) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether the request can be sent again without the engine having worked on it.
+fn not_taken(error: &EngineError) -> bool {
+    match error {
+        EngineError::Unreachable { .. }
+        | EngineError::NotReady { .. }
+        | EngineError::Overloaded { .. } => true,
+        EngineError::ContextOverflow { .. }
+        | EngineError::BadRequest { .. }
+        | EngineError::Unauthorized
+        | EngineError::Unsupported { .. }
+        | EngineError::Reset { .. }
+        | EngineError::Timeout { .. }
+        | EngineError::Protocol { .. } => false,
+    }
+}
+
+fn code_of(error: &EngineError) -> ErrorCode {
+    match error {
+        EngineError::ContextOverflow { .. } => ErrorCode::ContextOverflow,
+        EngineError::BadRequest { .. } | EngineError::Unsupported { .. } => {
+            ErrorCode::InvalidParams
+        }
+        EngineError::Timeout { .. } => ErrorCode::DecodeTimeout,
+        EngineError::Overloaded { .. }
+        | EngineError::NotReady { .. }
+        | EngineError::Unreachable { .. }
+        | EngineError::Unauthorized
+        | EngineError::Reset { .. }
+        | EngineError::Protocol { .. } => ErrorCode::WorkerReset,
+    }
+}

@@ -1,0 +1,189 @@
+//! The hot path: what has arrived from the engine goes into the log in one go.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use adapter_api::{EngineError, Generation, GenerationEvent, Usage};
+use api_types::{FinishReason, Started};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{Attempt, Failure, Outcome, millis};
+use crate::driver::close_with_end;
+use crate::task::Stream;
+
+/// Polls one generation until it, the clock or somebody else ends it.
+pub(super) struct Relay<'a> {
+    attempt: &'a Attempt,
+    generation: Box<dyn Generation>,
+    /// Reused between polls.
+    events: Vec<GenerationEvent>,
+    started: Instant,
+    /// When the engine last made progress.
+    progress: Instant,
+    first_token: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    announced: bool,
+}
+
+impl<'a> Relay<'a> {
+    pub(super) fn new(
+        attempt: &'a Attempt,
+        generation: Box<dyn Generation>,
+        started: Instant,
+    ) -> Self {
+        let first_limit = attempt.config.first_token.min(attempt.config.wall);
+        Self {
+            attempt,
+            generation,
+            events: Vec::new(),
+            started,
+            progress: started,
+            first_token: None,
+            timer: Box::pin(sleep_until(started + first_limit)),
+            announced: false,
+        }
+    }
+
+    /// Appends all events of one poll under one lock. `None` while the engine goes on.
+    fn deliver(&mut self) -> Option<Outcome> {
+        let now = Instant::now();
+        self.progress = now;
+        let record = &self.attempt.record;
+        let events = std::mem::take(&mut self.events);
+        let mut finished = None;
+        let mut tokens = 0;
+        let open = record.update(|stream| {
+            if !self.announced {
+                self.announced = true;
+                announce(self.attempt, stream);
+            }
+            for event in &events {
+                match event {
+                    GenerationEvent::PromptProgress { .. } => {}
+                    GenerationEvent::Tokens(piece) => {
+                        if self.first_token.is_none() {
+                            self.first_token = Some(now);
+                            stream.progress.timings.first_token_ms =
+                                Some(millis(now - self.started));
+                        }
+                        tokens += u64::from(piece.count);
+                        let ids = record.job.canonical.return_token_ids.then_some(&*piece.ids);
+                        stream.log.token(&piece.text, piece.count, ids);
+                    }
+                    GenerationEvent::Finished { reason, usage, .. } => {
+                        finished = Some(*usage);
+                        finish(stream, now, self.first_token, reason, *usage);
+                    }
+                }
+            }
+        });
+        self.events = events;
+        self.events.clear();
+        self.attempt.tokens_out.inc_by(tokens);
+        if !open {
+            return Some(Outcome::Closed);
+        }
+        let usage = finished?;
+        self.attempt.telemetry.completed(self.attempt, usage);
+        Some(Outcome::Completed)
+    }
+
+    /// Which limit has passed, if one has; otherwise the timer is set to the next one.
+    fn poll_watchdog(&mut self, cx: &mut Context<'_>) -> Poll<Failure> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let config = &self.attempt.config;
+            let silence: (&'static str, Duration, Instant) = if self.first_token.is_some() {
+                ("idle", config.idle, self.progress + config.idle)
+            } else {
+                ("first token", config.first_token, self.started + config.first_token)
+            };
+            let wall = ("wall", config.wall, self.started + config.wall);
+            let (limit, after, at) = if wall.2 < silence.2 { wall } else { silence };
+            if at <= Instant::now() {
+                return Poll::Ready(Failure::Timeout { limit, after });
+            }
+            // Moved here only: a token costs no timer operation.
+            self.timer.as_mut().reset(at);
+        }
+        Poll::Pending
+    }
+}
+
+impl Future for Relay<'_> {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = &mut *self;
+        loop {
+            match this.generation.poll_events(cx, &mut this.events) {
+                Poll::Ready(Ok(())) => {
+                    if let Some(outcome) = this.deliver() {
+                        return Poll::Ready(outcome);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(this.broken(error)),
+                Poll::Pending => break,
+            }
+        }
+        {
+            let mut stream = this.attempt.record.lock();
+            if stream.log.is_closed() {
+                return Poll::Ready(Outcome::Closed);
+            }
+            stream.watch_close(cx.waker());
+        }
+        this.poll_watchdog(cx).map(Outcome::Failed)
+    }
+}
+
+impl Relay<'_> {
+    /// Tokens that came before the break are the client's.
+    fn broken(&mut self, error: EngineError) -> Outcome {
+        if !self.events.is_empty()
+            && let Some(outcome) = self.deliver()
+        {
+            return outcome;
+        }
+        Outcome::Failed(Failure::Engine(error))
+    }
+}
+
+fn announce(attempt: &Attempt, stream: &mut Stream) {
+    let placement = &attempt.replica.placement;
+    let started = Started {
+        queue_position: stream.progress.queue_position,
+        predicted_start_ms: stream.progress.predicted_start_ms,
+        queue_time_ms: stream.progress.timings.queue_time_ms.unwrap_or(0),
+        engine: placement.engine.clone(),
+        engine_version: placement.engine_version.clone(),
+        pool_id: placement.pool_id.clone(),
+        replica_id: placement.replica_id.clone(),
+        model_id: attempt.record.job.model_name.clone(),
+        model_digest: placement.model_digest.clone(),
+        kv_warmth: false,
+        attempt: attempt.run.attempt.0,
+        seed: attempt.record.job.seed,
+    };
+    stream.log.event("started", &started);
+}
+
+fn finish(
+    stream: &mut Stream,
+    now: Instant,
+    first_token: Option<Instant>,
+    reason: &adapter_api::FinishReason,
+    usage: Usage,
+) {
+    stream.progress.timings.decode_time_ms = first_token.map(|it| millis(now - it));
+    stream.progress.usage.tokens_in = u64::from(usage.prompt_tokens);
+    let (reason, stop) = match reason {
+        adapter_api::FinishReason::EndOfText => (FinishReason::Stop, None),
+        adapter_api::FinishReason::StopSequence(it) => (FinishReason::Stop, Some(it.clone())),
+        adapter_api::FinishReason::Length | adapter_api::FinishReason::ContextFull => {
+            (FinishReason::Length, None)
+        }
+    };
+    close_with_end(stream, reason, stop);
+}

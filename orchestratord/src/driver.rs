@@ -1,0 +1,247 @@
+//! The one task that owns the core: takes commands, applies events, performs effects.
+//!
+//! Others hold a cloneable [`Handle`]. A panic in here ends the process: a scheduler in an unknown
+//! state must not go on.
+
+mod effects;
+mod handle;
+mod positions;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use config_schema::Config;
+use orchestrator_core::{
+    ClassPolicy, Core, CoreConfig, Event, FullPolicy, Micros, TaskId, Timestamp,
+};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use effects::{admission, close_failed, close_with_end, rejection};
+pub(crate) use handle::{Command, Handle, Leavings, Submission, SubmitReply};
+
+use crate::attempt::AttemptConfig;
+use crate::fleet::{Directory, FleetChange, FleetWatch};
+use crate::task::{Finished, Store, TaskRecord};
+use crate::telemetry::Telemetry;
+
+/// Commands that may wait for the driver. Each holds a request or an attempt that waits for it, and
+/// those are bounded by connections and slots; past this they wait to send.
+const COMMANDS_MAX: usize = 4_096;
+
+/// Commands taken before the timers are looked at again.
+const BATCH: usize = 256;
+
+/// How often waiting tasks' places are refreshed, at most.
+const POSITIONS_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) struct Driver {
+    core: Core,
+    started: Instant,
+    commands: mpsc::Receiver<Command>,
+    store: Store,
+    /// Records of tasks that are queued or running, by the core's id.
+    open: HashMap<TaskId, Arc<TaskRecord>>,
+    finished: Finished,
+    directory: Directory,
+    /// When a task without readers is cancelled.
+    leaving: BTreeMap<(Instant, TaskId), ()>,
+    positions_due: Option<Instant>,
+    next_task: u64,
+    attempts: AttemptConfig,
+    handle: Handle,
+    tracker: TaskTracker,
+    telemetry: Arc<Telemetry>,
+    shutting_down: bool,
+}
+
+/// Builds the driver and its handle; nothing runs until [`Driver::run`] is spawned.
+pub(crate) fn build(
+    config: &Config,
+    directory: Directory,
+    telemetry: Arc<Telemetry>,
+    tracker: TaskTracker,
+) -> (Driver, Handle) {
+    let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+    let store = Store::default();
+    let handle = Handle::new(sender, store.clone(), tracker.clone());
+    let driver = Driver {
+        core: Core::new(core_config(config)),
+        started: Instant::now(),
+        commands,
+        store,
+        open: HashMap::new(),
+        finished: Finished::new(config.retention),
+        directory,
+        leaving: BTreeMap::new(),
+        positions_due: None,
+        next_task: 0,
+        attempts: AttemptConfig::new(config),
+        handle: handle.clone(),
+        tracker,
+        telemetry,
+        shutting_down: false,
+    };
+    (driver, handle)
+}
+
+fn core_config(config: &Config) -> CoreConfig {
+    let class = |it: config_schema::Class| ClassPolicy {
+        weight: it.weight.get(),
+        max_wait: micros(Duration::from_millis(it.max_wait_ms)),
+    };
+    CoreConfig {
+        queue_capacity: config.queue.capacity.get(),
+        full_policy: match config.queue.full_policy {
+            config_schema::FullPolicy::Reject => FullPolicy::Reject,
+            config_schema::FullPolicy::DropLru => FullPolicy::DropLru,
+            config_schema::FullPolicy::ShedLowPriority => FullPolicy::ShedLowPriority,
+        },
+        unready_wait: micros(Duration::from_millis(config.queue.unready_wait_ms)),
+        interactive: class(config.classes.interactive),
+        batch: class(config.classes.batch),
+    }
+}
+
+impl Driver {
+    pub(crate) fn fleet(&self) -> FleetWatch {
+        self.directory.watch()
+    }
+
+    /// Runs until every handle is gone or [`Command::Stop`] comes.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let wakeup = self.next_wakeup();
+            let timer = async {
+                match wakeup {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                taken = self.commands.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        return;
+                    }
+                }
+                () = timer => {}
+            }
+            for command in batch.drain(..) {
+                if matches!(command, Command::Stop) {
+                    return;
+                }
+                self.perform(command);
+            }
+            self.on_time();
+        }
+    }
+
+    fn perform(&mut self, command: Command) {
+        match command {
+            Command::Submit { submission, reply } => {
+                let answer = self.submit(*submission);
+                // A caller that is gone has a task all the same; its `on_disconnect` decides.
+                let _gone = reply.send(answer);
+            }
+            Command::Cancel { id, reply } => {
+                let known = self.store.find(id);
+                if let Some(record) = &known {
+                    self.apply(Event::CancelRequested { task: record.core_id });
+                }
+                let _gone = reply.send(known.is_some());
+            }
+            Command::ReaderLeft { record } => self.reader_left(&record),
+            Command::Core(event) => self.apply(event),
+            Command::Fleet(change) => self.fleet_changed(change),
+            Command::Standing { id, reply } => {
+                let record = self.store.find(id);
+                let standing = record.and_then(|it| self.core.standing(it.core_id));
+                let _gone = reply.send(standing);
+            }
+            Command::Lanes { reply } => {
+                let lanes = self.core.lanes();
+                let named = lanes.into_iter().map(|it| (self.directory.model_name(it.model), it));
+                let _gone = reply.send(named.collect());
+            }
+            Command::BusySlots { reply } => {
+                let busy = self.directory.replica_ids().map(|it| (it, self.core.busy_slots(it)));
+                let _gone = reply.send(busy.collect());
+            }
+            Command::ShutDown => self.shutting_down = true,
+            Command::EndAll => self.end_all(),
+            Command::Stop => {}
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let effects = self.core.apply(self.now(), event);
+        for effect in effects {
+            self.perform_effect(effect);
+        }
+        debug_assert_eq!(self.core.violations(), Vec::<String>::new());
+    }
+
+    fn fleet_changed(&mut self, change: FleetChange) {
+        for event in self.directory.update(change) {
+            self.apply(event);
+        }
+        self.positions_due.get_or_insert(Instant::now());
+    }
+
+    /// Starts the clock of a task that nobody reads any more; `on_disconnect` is `cancel`.
+    fn reader_left(&mut self, record: &Arc<TaskRecord>) {
+        if record.job.disconnect_grace.is_zero() {
+            self.cancel_abandoned(record);
+        } else {
+            let at = Instant::now() + record.job.disconnect_grace;
+            self.leaving.insert((at, record.core_id), ());
+        }
+    }
+
+    fn cancel_abandoned(&mut self, record: &Arc<TaskRecord>) {
+        if record.lock().readers == 0 {
+            self.apply(Event::CancelRequested { task: record.core_id });
+        }
+    }
+
+    /// Everything that is due by the clock.
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        if self.core.next_wakeup().is_some_and(|it| it <= self.now()) {
+            self.apply(Event::Tick);
+        }
+        while let Some(((at, task), ())) = self.leaving.first_key_value().map(|(k, ())| (*k, ())) {
+            if now < at {
+                break;
+            }
+            self.leaving.remove(&(at, task));
+            if let Some(record) = self.open.get(&task).cloned() {
+                self.cancel_abandoned(&record);
+            }
+        }
+        if self.positions_due.is_some_and(|it| it <= now) {
+            self.refresh_positions();
+        }
+        while let Some(id) = self.finished.pop_excess(now) {
+            self.store.remove(id);
+        }
+    }
+
+    fn next_wakeup(&self) -> Option<Instant> {
+        let core = self.core.next_wakeup().map(|it| self.started + Duration::from_micros(it.0));
+        let leaving = self.leaving.first_key_value().map(|((at, _), ())| *at);
+        [core, leaving, self.positions_due].into_iter().flatten().min()
+    }
+
+    fn now(&self) -> Timestamp {
+        let elapsed = self.started.elapsed();
+        Timestamp(micros(elapsed).0)
+    }
+}
+
+fn micros(span: Duration) -> Micros {
+    Micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,143 @@
+//! How the rest of the daemon speaks to the driver.
+
+use std::sync::Arc;
+
+use api_types::Admission;
+use orchestrator_core::{Event, LaneView, RejectReason, ReplicaId, Standing};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::fleet::FleetChange;
+use crate::task::{Job, Store, TaskRecord};
+
+/// What the driver can be asked to do.
+pub(crate) enum Command {
+    Submit {
+        submission: Box<Submission>,
+        reply: oneshot::Sender<SubmitReply>,
+    },
+    /// Answers whether the task is known.
+    Cancel {
+        id: Uuid,
+        reply: oneshot::Sender<bool>,
+    },
+    ReaderLeft {
+        record: Arc<TaskRecord>,
+    },
+    /// A report of an attempt.
+    Core(Event),
+    Fleet(FleetChange),
+    Standing {
+        id: Uuid,
+        reply: oneshot::Sender<Option<Standing>>,
+    },
+    Lanes {
+        reply: oneshot::Sender<Vec<(String, LaneView)>>,
+    },
+    BusySlots {
+        reply: oneshot::Sender<Vec<(ReplicaId, u32)>>,
+    },
+    /// Admit nothing more.
+    ShutDown,
+    /// End what is still open; the drain is over.
+    EndAll,
+    /// End the driver.
+    Stop,
+}
+
+/// A task on its way in.
+pub(crate) struct Submission {
+    pub(crate) id: Uuid,
+    pub(crate) job: Job,
+    pub(crate) correlation_id: String,
+}
+
+pub(crate) enum SubmitReply {
+    Admitted {
+        record: Arc<TaskRecord>,
+        admission: Admission,
+    },
+    /// The same task was submitted before.
+    Known(Arc<TaskRecord>),
+    /// Another task has this id.
+    Conflict,
+    Rejected(RejectReason),
+    ShuttingDown,
+}
+
+/// Reaches the driver and, for reading, the store. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+    pub(crate) store: Store,
+    tracker: TaskTracker,
+}
+
+impl Handle {
+    pub(super) fn new(commands: mpsc::Sender<Command>, store: Store, tracker: TaskTracker) -> Self {
+        Self { commands, store, tracker }
+    }
+
+    pub(crate) async fn submit(&self, submission: Submission) -> SubmitReply {
+        let submission = Box::new(submission);
+        self.ask(|reply| Command::Submit { submission, reply })
+            .await
+            .unwrap_or(SubmitReply::ShuttingDown)
+    }
+
+    /// Returns once the task is over for every reader; false for an unknown id.
+    pub(crate) async fn cancel(&self, id: Uuid) -> bool {
+        self.ask(|reply| Command::Cancel { id, reply }).await.unwrap_or(false)
+    }
+
+    /// Where a waiting task stands; `None` for one that does not wait.
+    pub(crate) async fn standing(&self, id: Uuid) -> Option<Standing> {
+        self.ask(|reply| Command::Standing { id, reply }).await.flatten()
+    }
+
+    pub(crate) async fn lanes(&self) -> Vec<(String, LaneView)> {
+        self.ask(|reply| Command::Lanes { reply }).await.unwrap_or_default()
+    }
+
+    pub(crate) async fn busy_slots(&self) -> Vec<(ReplicaId, u32)> {
+        self.ask(|reply| Command::BusySlots { reply }).await.unwrap_or_default()
+    }
+
+    /// Sends without waiting for an answer; lost only if the driver has ended.
+    pub(crate) async fn send(&self, command: Command) {
+        if self.commands.send(command).await.is_err() {
+            tracing::debug!("the driver has ended; a command was dropped");
+        }
+    }
+
+    pub(crate) fn leavings(&self) -> Leavings {
+        Leavings { commands: self.commands.clone(), tracker: self.tracker.clone() }
+    }
+
+    /// `None` if the driver has ended.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// Reports readers that left. Called while a connection is torn down, where nothing can wait.
+#[derive(Clone)]
+pub(crate) struct Leavings {
+    commands: mpsc::Sender<Command>,
+    tracker: TaskTracker,
+}
+
+impl Leavings {
+    pub(crate) fn report(&self, record: &Arc<TaskRecord>) {
+        let command = Command::ReaderLeft { record: Arc::clone(record) };
+        if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
+            let commands = self.commands.clone();
+            self.tracker.spawn(async move {
+                let _ended = commands.send(command).await;
+            });
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! orchestratord: admits tasks into a bounded queue, places them on replicas and relays their tokens.
+//!
+//! A library so that tests can serve it in process; [`App`](app::App) is the composition root and
+//! `main.rs` only reads the command line.
+
+mod admission;
+mod api;
+mod app;
+mod attempt;
+mod driver;
+mod fleet;
+mod stream;
+mod task;
+mod telemetry;
+mod wire;
+
+pub use app::{Server, StartError, start};

@@ -1,0 +1,167 @@
+//! One reader's view of a stream, as an HTTP response body.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use api_types::{DisconnectReason, Disconnected};
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use prometheus::IntGauge;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::frame;
+use crate::task::TaskRecord;
+
+/// Copied to the connection at once. Larger chunks would only sit in its write buffer.
+const CHUNK_BYTES: usize = 16 << 10;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReaderConfig {
+    pub(crate) heartbeat: Duration,
+    /// How far the stream may run ahead while this reader is stalled, in bytes.
+    pub(crate) lag_bytes: usize,
+}
+
+/// Hands out everything there is at each poll, then waits for more.
+///
+/// A reader that stalls costs nothing but its position: the log belongs to the task, so neither the
+/// engine nor other readers wait. If the stream runs `lag_bytes` ahead meanwhile, the reader is told
+/// `disconnected` and may come back with `Last-Event-ID`.
+pub(crate) struct Reader {
+    record: Arc<TaskRecord>,
+    config: ReaderConfig,
+    /// Bytes of the log already handed out.
+    position: usize,
+    /// Length of the log when this reader was last polled; what grew since then grew while it
+    /// stalled. A replay from the start is no stall.
+    seen_len: usize,
+    /// Version of the last `queued` event this reader got.
+    seen_queued: u64,
+    first: Option<Bytes>,
+    heartbeat: Pin<Box<Sleep>>,
+    last_sent: Instant,
+    done: bool,
+    /// Counts open readers.
+    open: IntGauge,
+}
+
+impl Reader {
+    /// Reads from `position`, a value of [`super::log::Log::position_after`]. `first` is a `queued`
+    /// event to send before everything else, in place of the task's current one.
+    pub(crate) fn new(
+        record: Arc<TaskRecord>,
+        position: usize,
+        first: Option<Bytes>,
+        config: ReaderConfig,
+        open: IntGauge,
+    ) -> Self {
+        open.inc();
+        let (seen_len, queued_version) = record.joined();
+        let last_sent = Instant::now();
+        let heartbeat = Box::pin(sleep_until(last_sent + config.heartbeat));
+        Self {
+            record,
+            config,
+            position,
+            seen_len,
+            seen_queued: if first.is_some() { queued_version } else { 0 },
+            first,
+            heartbeat,
+            last_sent,
+            done: false,
+            open,
+        }
+    }
+
+    fn next_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        let mut stream = self.record.lock();
+        let log = stream.log.bytes();
+        let stalled = log.len() - self.seen_len.min(log.len());
+        self.seen_len = log.len();
+        if self.config.lag_bytes < stalled {
+            self.done = true;
+            return Poll::Ready(Some(slow_reader()));
+        }
+        if self.position < log.len() {
+            let end = log.len().min(self.position + CHUNK_BYTES);
+            let chunk = Bytes::copy_from_slice(&log[self.position..end]);
+            self.position = end;
+            return Poll::Ready(Some(chunk));
+        }
+        if stream.log.is_closed() {
+            return Poll::Ready(None);
+        }
+        if let Some((version, queued)) = stream.queued_after(self.seen_queued) {
+            self.seen_queued = version;
+            return Poll::Ready(Some(queued));
+        }
+        stream.wait(cx.waker());
+        Poll::Pending
+    }
+
+    /// The timer is moved only when it fires: a busy stream never touches the timer wheel.
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        loop {
+            if self.heartbeat.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            let due = self.last_sent + self.config.heartbeat;
+            if due <= now {
+                self.last_sent = now;
+                self.heartbeat.as_mut().reset(now + self.config.heartbeat);
+                return Poll::Ready(Bytes::from_static(frame::HEARTBEAT));
+            }
+            self.heartbeat.as_mut().reset(due);
+        }
+    }
+}
+
+fn slow_reader() -> Bytes {
+    let mut out = Vec::new();
+    let data = Disconnected { reason: DisconnectReason::SlowReader, retriable: true };
+    frame::write(&mut out, None, "disconnected", &data);
+    out.into()
+}
+
+impl Body for Reader {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        match self.next_chunk(cx) {
+            Poll::Ready(Some(chunk)) => {
+                self.last_sent = Instant::now();
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
+            }
+            Poll::Ready(None) => {
+                self.done = true;
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.poll_heartbeat(cx).map(|it| Some(Ok(Frame::data(it)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.open.dec();
+        self.record.left();
+    }
+}

@@ -1,0 +1,51 @@
+//! A request after validation: every default filled in, every name resolved.
+
+use std::time::Duration;
+
+use adapter_api::{ChatMessage, Generate, Prompt, Sampling};
+use api_types::{KvHint, Priority, TaskRequest};
+use orchestrator_core::{EngineId, ModelId};
+
+/// What a task is to do. Two requests with the same id are the same task if their `canonical` is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Job {
+    /// The request with its defaults, for telling a repetition from a conflict.
+    pub(crate) canonical: TaskRequest,
+    pub(crate) model: ModelId,
+    pub(crate) model_name: String,
+    pub(crate) engine: Option<EngineId>,
+    pub(crate) input: Input,
+    /// Exact, or an upper bound.
+    pub(crate) prompt_tokens: u32,
+    pub(crate) max_tokens: u32,
+    pub(crate) seed: u32,
+    pub(crate) sampling: Sampling,
+    pub(crate) cancel_on_disconnect: bool,
+    pub(crate) disconnect_grace: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Input {
+    Prompt(Prompt),
+    /// Becomes a prompt on the replica that runs it, through its model's template.
+    Messages(Vec<ChatMessage>),
+}
+
+impl Job {
+    pub(crate) fn priority(&self) -> Priority {
+        self.canonical.priority
+    }
+
+    /// The engine's part of the job.
+    pub(crate) fn generate(&self, prompt: Prompt, correlation_id: &str) -> Generate {
+        Generate {
+            prompt,
+            max_tokens: self.max_tokens,
+            seed: self.seed,
+            sampling: self.sampling,
+            stop: self.canonical.stop.clone().unwrap_or_default(),
+            reuse_prefix: self.canonical.kv_hint == KvHint::Reuse,
+            correlation_id: correlation_id.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The error envelope, filled in one place.
+
+use api_types::{ErrorCode, ErrorEnvelope};
+
+/// An envelope with the code's own retriability and nothing optional.
+pub(crate) fn envelope(code: ErrorCode, message: &str, correlation_id: &str) -> ErrorEnvelope {
+    ErrorEnvelope {
+        code,
+        message: message.to_owned(),
+        retriable: code.retriable(),
+        retry_after_ms: None,
+        policy_label: None,
+        engine: None,
+        pool_id: None,
+        correlation_id: correlation_id.to_owned(),
+        details: Vec::new(),
+    }
+}
