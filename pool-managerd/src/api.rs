@@ -1,0 +1,139 @@
+//! What orchestratord and operators ask a manager.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use futures_util::stream;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use http_shell::{CORRELATION_HEADER, Guard, Refusal, correlation_id};
+use pool_api::{ErrorBody, HEARTBEAT_MS, Pool, Snapshot, WatchEvent};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::replica::Site;
+
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) site: Arc<Site>,
+    pub(crate) guard: Arc<Guard>,
+}
+
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/watch", get(watch))
+        .route("/v1/pools", get(pools))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), front))
+        .with_state(app)
+}
+
+/// Guard and correlation id around every handler.
+async fn front(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = correlation_id(request.headers());
+    let checked = app.guard.check(request.method(), request.uri(), request.headers());
+    let mut response = match checked {
+        Ok(_) => next.run(request).await,
+        Err(refusal) => refused(&refusal),
+    };
+    let value = HeaderValue::try_from(id).expect("a correlation id is plain ASCII");
+    response.headers_mut().insert(CORRELATION_HEADER, value);
+    response
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let (status, code) = match refusal {
+        Refusal::ForeignHost { .. } | Refusal::ForeignOrigin { .. } => {
+            (StatusCode::FORBIDDEN, "FORBIDDEN")
+        }
+        Refusal::UnsupportedMediaType { .. } => {
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE")
+        }
+        Refusal::Unauthenticated => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+    };
+    error(status, code, refusal.to_string())
+}
+
+fn error(status: StatusCode, code: &str, message: String) -> Response {
+    (status, Json(ErrorBody { code: code.into(), message })).into_response()
+}
+
+async fn not_found(request: Request) -> Response {
+    let message = format!("there is no {}", request.uri().path());
+    std::future::ready(error(StatusCode::NOT_FOUND, "NOT_FOUND", message)).await
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    let message = format!("{} does not take {}", request.uri().path(), request.method());
+    std::future::ready(error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)).await
+}
+
+/// The snapshot, then changes, then heartbeats. A watcher that fell behind gets a new snapshot.
+async fn watch(State(app): State<App>) -> Response {
+    let (snapshot, changes) = std::future::ready(app.site.host.watch()).await;
+    let state = Watching { site: app.site, changes, first: Some(snapshot) };
+    let body = Body::from_stream(stream::unfold(state, next_event));
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
+    (headers, body).into_response()
+}
+
+struct Watching {
+    site: Arc<Site>,
+    changes: Receiver<Pool>,
+    first: Option<Snapshot>,
+}
+
+async fn next_event(mut state: Watching) -> Option<(Result<String, Infallible>, Watching)> {
+    let event = match state.first.take() {
+        Some(snapshot) => WatchEvent::Snapshot(snapshot),
+        None => {
+            let heartbeat = Duration::from_millis(HEARTBEAT_MS);
+            let stopped = state.site.stop.clone();
+            tokio::select! {
+                change = tokio::time::timeout(heartbeat, state.changes.recv()) => match change {
+                    Ok(Ok(pool)) => WatchEvent::Pool(pool),
+                    Ok(Err(RecvError::Lagged(_))) => WatchEvent::Snapshot(state.site.host.snapshot()),
+                    Ok(Err(RecvError::Closed)) => return None,
+                    Err(_) => WatchEvent::Heartbeat,
+                },
+                () = stopped.cancelled() => return None,
+            }
+        }
+    };
+    let data = serde_json::to_string(&event).expect("wire types always serialise");
+    Some((Ok(format!("data: {data}\n\n")), state))
+}
+
+async fn pools(State(app): State<App>) -> Json<Snapshot> {
+    std::future::ready(Json(app.site.host.snapshot())).await
+}
+
+async fn metrics(State(app): State<App>) -> Response {
+    let text = std::future::ready(app.site.telemetry.render()).await;
+    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
+}
+
+async fn healthz() -> &'static str {
+    std::future::ready("ok\n").await
+}
+
+/// 200 when every pool has a ready replica, else 503 with one line for each that has none.
+async fn readyz(State(app): State<App>) -> (StatusCode, String) {
+    let unready = std::future::ready(app.site.host.unready()).await;
+    if unready.is_empty() {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, unready.join("\n") + "\n")
+    }
+}

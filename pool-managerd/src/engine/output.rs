@@ -1,0 +1,114 @@
+//! What an engine prints: into a log file of bounded size, and its last lines kept for `last_error`.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdout};
+use tokio_util::task::TaskTracker;
+
+const LINES_KEPT: usize = 40;
+const LINE_BYTES_MAX: usize = 400;
+/// Lines of `last_error`; an engine's reason is among its last words.
+const LINES_TOLD: usize = 6;
+/// The log is moved to `.1` at this size, so twice this is kept.
+const LOG_BYTES_MAX: u64 = 8 << 20;
+/// How long the pipes may take to run dry after the process is gone.
+const SETTLE: Duration = Duration::from_millis(500);
+
+pub(crate) struct Output {
+    lines: Mutex<VecDeque<String>>,
+    readers: TaskTracker,
+}
+
+impl Output {
+    /// Reads both pipes until they close.
+    pub(crate) fn capture(
+        stdout: Option<ChildStdout>,
+        stderr: Option<ChildStderr>,
+        log: PathBuf,
+    ) -> Arc<Self> {
+        let readers = TaskTracker::new();
+        let output = Arc::new(Self { lines: Mutex::default(), readers: readers.clone() });
+        let file = Arc::new(tokio::sync::Mutex::new(LogFile::new(log)));
+        if let Some(pipe) = stdout {
+            readers.spawn(Arc::clone(&output).read(pipe, Arc::clone(&file)));
+        }
+        if let Some(pipe) = stderr {
+            readers.spawn(Arc::clone(&output).read(pipe, file));
+        }
+        readers.close();
+        output
+    }
+
+    async fn read(
+        self: Arc<Self>,
+        pipe: impl AsyncRead + Unpin,
+        file: Arc<tokio::sync::Mutex<LogFile>>,
+    ) {
+        let mut lines = BufReader::new(pipe).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            file.lock().await.write(&line).await;
+            let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES_MAX)]);
+            let text = text.trim_end().to_owned();
+            if text.is_empty() {
+                continue;
+            }
+            let mut kept = self.lines.lock().expect("no holder panics");
+            if kept.len() == LINES_KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(text);
+        }
+    }
+
+    /// Waits for the last lines of a process that is gone.
+    pub(crate) async fn settle(&self) {
+        let _dry = tokio::time::timeout(SETTLE, self.readers.wait()).await;
+    }
+
+    /// The last few lines, joined.
+    pub(crate) fn last_lines(&self) -> String {
+        let kept = self.lines.lock().expect("no holder panics");
+        let skipped = kept.len().saturating_sub(LINES_TOLD);
+        kept.iter().skip(skipped).cloned().collect::<Vec<_>>().join(" | ")
+    }
+}
+
+struct LogFile {
+    path: PathBuf,
+    file: Option<(tokio::fs::File, u64)>,
+}
+
+impl LogFile {
+    fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
+    }
+
+    /// A log that cannot be written is no reason to stop an engine: the line is dropped.
+    async fn write(&mut self, line: &[u8]) {
+        if self.file.as_ref().is_some_and(|(_, size)| LOG_BYTES_MAX <= *size) {
+            self.file = None;
+            let _moved = tokio::fs::rename(&self.path, self.path.with_extension("log.1")).await;
+        }
+        if self.file.is_none() {
+            let opened = tokio::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(&self.path)
+                .await;
+            let Ok(file) = opened else { return };
+            let size = file.metadata().await.map_or(0, |it| it.len());
+            self.file = Some((file, size));
+        }
+        let Some((file, size)) = &mut self.file else { return };
+        let mut bytes = line.to_vec();
+        bytes.push(b'\n');
+        if file.write_all(&bytes).await.is_ok() {
+            *size += bytes.len() as u64;
+        }
+    }
+}

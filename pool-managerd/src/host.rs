@@ -1,0 +1,113 @@
+//! What this host runs, as callers see it: one table, written by the replicas' tasks, watched by
+//! callers.
+
+use std::sync::Mutex;
+
+use config_schema::{EngineSource, ManagerConfig, PoolConfig};
+use pool_api::{Device, Origin, Pool, Replica, ReplicaState, Snapshot};
+use tokio::sync::broadcast;
+
+use crate::engine::meminfo;
+
+/// Changes a watcher may fall behind before it is sent everything anew.
+const CHANGES_MAX: usize = 256;
+
+pub(crate) struct Host {
+    instance: String,
+    pools: Mutex<Vec<Pool>>,
+    changes: broadcast::Sender<Pool>,
+}
+
+impl Host {
+    pub(crate) fn new(config: &ManagerConfig, instance: String) -> Self {
+        let pools = config.pools.iter().map(|it| pool(it, config)).collect();
+        Self { instance, pools: Mutex::new(pools), changes: broadcast::Sender::new(CHANGES_MAX) }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            manager_instance: self.instance.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pools: self.pools.lock().expect("no holder panics").clone(),
+        }
+    }
+
+    /// The present and, without a gap, every change after it.
+    pub(crate) fn watch(&self) -> (Snapshot, broadcast::Receiver<Pool>) {
+        // Subscribed first: a change in between comes twice, which is harmless.
+        let changes = self.changes.subscribe();
+        (self.snapshot(), changes)
+    }
+
+    /// Changes one replica and tells the watchers, if it really changed.
+    pub(crate) fn update(&self, pool: usize, replica: usize, change: impl FnOnce(&mut Replica)) {
+        let mut pools = self.pools.lock().expect("no holder panics");
+        let before = pools[pool].clone();
+        change(&mut pools[pool].replicas[replica]);
+        if before != pools[pool] {
+            // Sent under the lock, so that changes are seen in their order. Nobody may be watching.
+            let _watched = self.changes.send(pools[pool].clone());
+        }
+    }
+
+    /// Why the host is not ready; empty when every pool has a ready replica.
+    pub(crate) fn unready(&self) -> Vec<String> {
+        let pools = self.pools.lock().expect("no holder panics");
+        let ready = |pool: &&Pool| pool.replicas.iter().any(|it| it.state == ReplicaState::Ready);
+        let reason = |pool: &Pool| {
+            let cause = pool.replicas.iter().find_map(|it| it.last_error.clone());
+            format!("{}: {}", pool.pool_id, cause.unwrap_or_else(|| "starting".into()))
+        };
+        pools.iter().filter(|it| !ready(it)).map(reason).collect()
+    }
+}
+
+fn pool(pool: &PoolConfig, config: &ManagerConfig) -> Pool {
+    let (origin, slots) = match &pool.source {
+        EngineSource::Managed { .. } => (Origin::Managed, 0),
+        EngineSource::External { slots, .. } => (Origin::External, slots.map_or(0, |it| it.get())),
+    };
+    let replica = |index: u32| Replica {
+        replica_id: format!("{}-{index}", pool.id),
+        incarnation: 0,
+        state: ReplicaState::Starting,
+        endpoint: None,
+        engine_key: None,
+        engine_version: None,
+        model_digest: None,
+        slots,
+        context_tokens: 0,
+        chat_template: false,
+        last_error: None,
+        restarts: 0,
+        pid: None,
+    };
+    let devices = config.devices.iter().filter(|it| pool.devices.contains(&it.id));
+    Pool {
+        pool_id: pool.id.clone(),
+        engine: match pool.engine {
+            config_schema::EngineKind::Llamacpp => "llamacpp".into(),
+        },
+        origin,
+        model_id: pool.model_id.clone(),
+        model_aliases: pool.model_aliases.clone(),
+        devices: devices.map(device).collect(),
+        draining: false,
+        replicas: (0..pool.replicas.get()).map(replica).collect(),
+    }
+}
+
+fn device(device: &config_schema::Device) -> Device {
+    Device {
+        device_id: device.id.clone(),
+        kind: match device.kind {
+            config_schema::DeviceKind::Cpu => "cpu".into(),
+        },
+        memory_total_bytes: device_bytes(device),
+    }
+}
+
+/// Declared, or what the machine has.
+pub(crate) fn device_bytes(device: &config_schema::Device) -> u64 {
+    device.memory_mib.map_or_else(|| meminfo("MemTotal:").unwrap_or(u64::MAX), |it| it << 20)
+}
