@@ -1,1 +1,87 @@
-fn main() {}
+//! llorch: submit prompts, follow streams, look at pools and the queue.
+#![expect(clippy::print_stdout, reason = "standard output is what this program is for")]
+
+mod client;
+mod keys;
+mod stream;
+mod submit;
+mod tables;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use uuid::Uuid;
+
+use crate::client::Client;
+
+/// Talks to an orchestratord.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where orchestratord listens.
+    #[arg(long, env = "LLORCH_URL", default_value = "http://127.0.0.1:8420", global = true)]
+    url: String,
+    /// API key, where one is needed.
+    #[arg(long, env = "LLORCH_KEY", hide_env_values = true, global = true)]
+    key: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Submit a prompt and print the answer as it comes.
+    Submit(submit::Submit),
+    /// Print a task's stream, from its start or after an event.
+    Stream {
+        task: Uuid,
+        /// Last event already seen.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Print the events as they are.
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Cancel a task.
+    Cancel { task: Uuid },
+    /// Show pools and their replicas.
+    Pools,
+    /// Show what waits and runs.
+    Queue,
+    /// Make API keys.
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+}
+
+#[derive(Subcommand)]
+enum KeyCommand {
+    /// Print a new key and the digest that belongs in the configuration.
+    New,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let client = Client::new(&arguments.url, arguments.key.as_deref());
+    let done = match arguments.command {
+        Command::Submit(submit) => submit::run(&client, submit),
+        Command::Stream { task, after, raw } => stream::follow(&client, task, after, raw),
+        Command::Cancel { task } => client.cancel(task),
+        Command::Pools => tables::pools(&client),
+        Command::Queue => tables::queue(&client),
+        Command::Key { command: KeyCommand::New } => keys::new(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "standard output carries the answer only")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("llorch: {error:#}");
+}
