@@ -20,6 +20,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// For calls whose answer is one JSON document.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 const CALL_BYTES_MAX: usize = 8 << 20;
+/// Stale connections of the pool that one call may meet before it has one that works.
+const CALL_ATTEMPTS_MAX: u32 = 3;
+/// Between an engine's last event and the end of its body, which it writes separately.
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Cheap to clone; clones share the connections.
 #[derive(Clone)]
@@ -60,6 +64,9 @@ impl EngineHttp {
 
     /// Makes a call whose answer is one document of at most 8 MiB, within 10 s.
     ///
+    /// For calls that may arrive twice: when the connection breaks before the answer it is repeated,
+    /// because an engine that closes an idle connection cannot be told from one that lost the call.
+    ///
     /// # Errors
     /// `Unreachable`, `Reset`, `Timeout` or `Protocol` (too long); any HTTP status is an answer.
     pub async fn call(
@@ -68,14 +75,18 @@ impl EngineHttp {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<(StatusCode, Bytes), EngineError> {
+        let body = body.map(Bytes::from);
         let answer = async {
-            let (status, body) = self.stream(method, path, body).await?;
-            Ok((status, collect(body).await?))
+            let mut attempt = 1;
+            loop {
+                match self.stream(method.clone(), path, body.clone()).await {
+                    Err(EngineError::Reset { .. }) if attempt < CALL_ATTEMPTS_MAX => attempt += 1,
+                    Err(error) => return Err(error),
+                    Ok((status, body)) => return Ok((status, collect(body).await?)),
+                }
+            }
         };
-        let limit_ms = u64::try_from(CALL_LIMIT.as_millis()).unwrap_or(u64::MAX);
-        tokio::time::timeout(CALL_LIMIT, answer)
-            .await
-            .unwrap_or(Err(EngineError::Timeout { limit_ms }))
+        within_call_limit(answer).await
     }
 
     /// Sends a request and resolves with the head of its answer; the body is the caller's to poll,
@@ -87,7 +98,7 @@ impl EngineHttp {
         &self,
         method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        body: Option<Bytes>,
     ) -> Result<(StatusCode, Incoming), EngineError> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(authorization) = &self.authorization {
@@ -99,7 +110,7 @@ impl EngineHttp {
         if let Some(host) = self.base.strip_prefix("http://") {
             request = request.header(HOST, host);
         }
-        let request = request.body(Full::from(body.unwrap_or_default())).map_err(|it| {
+        let request = request.body(Full::new(body.unwrap_or_default())).map_err(|it| {
             EngineError::Unreachable { message: format!("`{}` is no URL: {it}", self.base) }
         })?;
         let response = self.client.request(request).await.map_err(|error| {
@@ -115,11 +126,35 @@ impl EngineHttp {
     }
 }
 
-/// Reads a whole body of at most 8 MiB.
+async fn within_call_limit<T>(
+    answer: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    let limit_ms = u64::try_from(CALL_LIMIT.as_millis()).unwrap_or(u64::MAX);
+    let limited = tokio::time::timeout(CALL_LIMIT, answer).await;
+    limited.unwrap_or(Err(EngineError::Timeout { limit_ms }))
+}
+
+/// Reads a whole body of at most 8 MiB, within 10 s.
 ///
 /// # Errors
-/// `Protocol` when it is longer, `Reset` when it breaks off.
+/// `Protocol` when it is longer, `Reset` when it breaks off, `Timeout` when it does not end.
 pub async fn collect(body: Incoming) -> Result<Bytes, EngineError> {
+    within_call_limit(collect_bounded(body)).await
+}
+
+/// Gives a body's connection back to the pool. For a body of which only the end is missing; dropping
+/// it there would close the connection whenever that end has not arrived yet.
+pub fn release(body: Incoming) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    // On nobody's tracker: it ends within a second, and a shutdown that does not wait loses nothing.
+    runtime.spawn(async {
+        let rest = Limited::new(body, CALL_BYTES_MAX).collect();
+        // Whatever comes instead of the end closes the connection, as it should.
+        let _ = tokio::time::timeout(RELEASE_LIMIT, rest).await;
+    });
+}
+
+async fn collect_bounded(body: Incoming) -> Result<Bytes, EngineError> {
     match Limited::new(body, CALL_BYTES_MAX).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {

@@ -33,8 +33,6 @@ pub struct SseDecoder {
     position: usize,
     /// Data of an event of several `data:` lines, joined.
     joined: Vec<u8>,
-    /// A carriage return ended the region; a line feed that follows belongs to it.
-    after_cr: bool,
 }
 
 impl SseDecoder {
@@ -42,16 +40,8 @@ impl SseDecoder {
     ///
     /// # Errors
     /// `Protocol` when an event exceeds 1 MiB.
-    pub fn push(&mut self, mut chunk: Bytes) -> Result<(), EngineError> {
-        if chunk.is_empty() {
-            return Ok(());
-        }
+    pub fn push(&mut self, chunk: Bytes) -> Result<(), EngineError> {
         let rest = self.region.slice(self.position..);
-        // With a rest, the carriage return is read again, now with what follows it.
-        let after_cr = std::mem::take(&mut self.after_cr);
-        if after_cr && rest.is_empty() && chunk.first() == Some(&b'\n') {
-            chunk = chunk.slice(1..);
-        }
         self.position = 0;
         if EVENT_BYTES_MAX < rest.len() {
             let message = format!("an event exceeds {EVENT_BYTES_MAX} bytes");
@@ -105,13 +95,11 @@ impl SseDecoder {
         }
     }
 
-    fn next_line(&mut self, end: usize) -> usize {
+    /// A line feed whose carriage return ended the region reads as an empty line. That is harmless:
+    /// inside an event the line is read again, whole, and between events empty lines mean nothing.
+    fn next_line(&self, end: usize) -> usize {
         match (self.region[end], self.region.get(end + 1)) {
             (b'\r', Some(b'\n')) => end + 2,
-            (b'\r', None) => {
-                self.after_cr = true;
-                end + 1
-            }
             _ => end + 1,
         }
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use adapter_api::{EngineError, FinishReason, GenerationEvent, Timings, TokenPiece, Usage};
 use serde::Deserialize;
 
-use crate::errors::{ErrorBody, from_frame, protocol};
+use crate::errors::{WireError, from_frame, protocol};
 
 /// What is used of a frame; text is borrowed where it needs no unescaping.
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ struct Frame<'a> {
     #[serde(default)]
     prompt_progress: Option<PromptProgress>,
     #[serde(default)]
-    error: Option<ErrorBody>,
+    error: Option<WireError>,
 }
 
 #[derive(Deserialize, Default, Clone, Copy)]

@@ -12,6 +12,7 @@ use adapter_api::{
     Adapter, BoxFuture, ChatMessage, EngineError, EngineHttp, EngineKind, Generate, Generation,
     Health, Load, Properties, collect, retry,
 };
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -47,7 +48,7 @@ impl LlamaCpp {
         parse(status, &body)
     }
 
-    async fn start(&self, body: Vec<u8>) -> Result<Box<dyn Generation>, EngineError> {
+    async fn start(&self, body: Bytes) -> Result<Box<dyn Generation>, EngineError> {
         let (status, body) = self.http.stream(Method::POST, "/completion", Some(body)).await?;
         if status == StatusCode::OK {
             return Ok(Box::new(LlamaGeneration::new(body)));
@@ -94,7 +95,7 @@ impl Adapter for LlamaCpp {
 
     fn submit(&self, request: Generate) -> BoxFuture<'_, Result<Box<dyn Generation>, EngineError>> {
         Box::pin(async move {
-            let body = request::body(&request);
+            let body = Bytes::from(request::body(&request));
             retry(|| self.start(body.clone())).await
         })
     }

@@ -20,9 +20,14 @@ struct Completion<'a> {
     top_k: u32,
     min_p: f32,
     typical_p: f32,
+    top_n_sigma: f32,
+    dynatemp_range: f32,
+    xtc_probability: f32,
     repeat_penalty: f32,
     presence_penalty: f32,
     frequency_penalty: f32,
+    dry_multiplier: f32,
+    mirostat: u8,
     stop: &'a [String],
 }
 
@@ -51,9 +56,14 @@ pub(crate) fn body(request: &Generate) -> Vec<u8> {
         top_k: sampling.top_k,
         min_p: sampling.min_p,
         typical_p: 1.0,
+        top_n_sigma: -1.0,
+        dynatemp_range: 0.0,
+        xtc_probability: 0.0,
         repeat_penalty: sampling.repeat_penalty,
         presence_penalty: sampling.presence_penalty,
         frequency_penalty: sampling.frequency_penalty,
+        dry_multiplier: 0.0,
+        mirostat: 0,
         stop: &request.stop,
     };
     serde_json::to_vec(&completion).expect("numbers and strings always serialise")

@@ -1,10 +1,13 @@
 //! What is sent again, and how often.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use adapter_api::{EngineError, retry};
+use tokio::time::Instant;
 
 async fn attempts(error: &EngineError) -> u32 {
+    let start = Instant::now();
     let count = Cell::new(0);
     let result: Result<(), _> = retry(|| async {
         count.set(count.get() + 1);
@@ -12,6 +15,8 @@ async fn attempts(error: &EngineError) -> u32 {
     })
     .await;
     assert_eq!(result.as_ref(), Err(error));
+    // Full jitter over 50 ms and then 100 ms.
+    assert!(start.elapsed() <= Duration::from_millis(152), "{:?}", start.elapsed());
     count.get()
 }
 

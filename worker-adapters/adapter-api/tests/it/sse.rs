@@ -53,7 +53,7 @@ proptest! {
     // OC-ADAPT-5081
     #[test]
     fn a_stream_split_anywhere_gives_the_same_events(
-        lines in prop::collection::vec("(data: ?[a-zé☃]{0,6}|:|error: x|id: 1|)(\n|\r\n|\n\n)", 0..20),
+        lines in prop::collection::vec("(data: ?[a-zé☃]{0,6}|:|error: x|id: 1|)(\n|\r\n|\n\n|\r|\r\r|\r\n\r\n)", 0..20),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
     ) {
         let text = lines.concat() + "data: end\n\n";

@@ -1,0 +1,110 @@
+//! Runs one generation and takes everything down that it says.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use adapter_api::{
+    Adapter, EngineError, FinishReason, Generate, Generation, GenerationEvent, Prompt, Sampling,
+    Timings, Usage,
+};
+use engine_sim::SimProcess;
+use llamacpp::LlamaCpp;
+
+/// Longer than anything here takes; a test that reaches it has failed.
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// What came of a generation, in the order in which it came.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    pub(crate) text: String,
+    pub(crate) count: u32,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) progress: Vec<(u32, u32)>,
+    pub(crate) finished: Option<(FinishReason, Usage, Timings)>,
+    pub(crate) error: Option<EngineError>,
+}
+
+pub(crate) fn sim(args: &[&str]) -> (SimProcess, LlamaCpp) {
+    let sim = SimProcess::spawn(args);
+    let adapter = LlamaCpp::new(&sim.base_url(), None);
+    (sim, adapter)
+}
+
+pub(crate) fn request(prompt: &str, max_tokens: u32) -> Generate {
+    Generate {
+        prompt: Prompt::Text(prompt.to_owned()),
+        max_tokens,
+        seed: 7,
+        sampling: Sampling {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+        },
+        stop: Vec::new(),
+        reuse_prefix: false,
+        correlation_id: "t-1".to_owned(),
+    }
+}
+
+pub(crate) async fn submit(
+    adapter: &LlamaCpp,
+    request: Generate,
+) -> Result<Box<dyn Generation>, EngineError> {
+    tokio::time::timeout(LIMIT, adapter.submit(request)).await.unwrap()
+}
+
+/// Five tokens of `prompt`, to the end.
+pub(crate) async fn run(adapter: &LlamaCpp, prompt: &str) -> Heard {
+    hear(submit(adapter, request(prompt, 5)).await.unwrap()).await
+}
+
+pub(crate) async fn hear(mut generation: Box<dyn Generation>) -> Heard {
+    let mut heard = Heard::default();
+    while heard.finished.is_none() && heard.error.is_none() {
+        heard.step(generation.as_mut()).await;
+    }
+    heard
+}
+
+impl Heard {
+    /// Takes in what one poll gives. A failed poll must give nothing besides.
+    pub(crate) async fn step(&mut self, generation: &mut dyn Generation) {
+        let mut events = Vec::new();
+        let polled = poll_fn(|cx| generation.poll_events(cx, &mut events));
+        match tokio::time::timeout(LIMIT, polled).await.unwrap() {
+            Ok(()) => assert!(!events.is_empty(), "ready with nothing to say"),
+            Err(error) => {
+                assert_eq!(events, [], "a caller that sees an error drops what came with it");
+                self.error = Some(error);
+            }
+        }
+        for event in events {
+            self.take(event);
+        }
+    }
+
+    fn take(&mut self, event: GenerationEvent) {
+        assert!(self.finished.is_none(), "nothing follows the end");
+        match event {
+            GenerationEvent::PromptProgress { processed, total } => {
+                self.progress.push((processed, total));
+            }
+            GenerationEvent::Tokens(piece) => {
+                self.text.push_str(&piece.text);
+                self.count += piece.count;
+                self.ids.extend(piece.ids);
+            }
+            GenerationEvent::Finished { reason, usage, timings } => {
+                self.finished = Some((reason, usage, timings));
+            }
+        }
+    }
+
+    pub(crate) fn reason(&self) -> &FinishReason {
+        &self.finished.as_ref().unwrap().0
+    }
+}
