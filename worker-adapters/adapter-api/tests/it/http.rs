@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adapter_api::{EngineError, EngineHttp};
+use adapter_api::{EngineError, EngineHttp, collect};
 use http::{Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +19,8 @@ enum Then {
     AnswerTooMuch,
     /// Answers half of what it promised.
     AnswerHalf,
+    /// The same, and stays.
+    AnswerHalfAndStay,
     Silence,
     Close,
 }
@@ -47,7 +49,9 @@ async fn converse(mut stream: TcpStream, then: Then, heads: mpsc::Sender<String>
                 b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
             }
             Then::AnswerTooMuch => b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n",
-            Then::AnswerHalf => b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok",
+            Then::AnswerHalf | Then::AnswerHalfAndStay => {
+                b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
+            }
             Then::Silence => {
                 // Ends when the client goes.
                 let _ = stream.read_u8().await;
@@ -60,7 +64,7 @@ async fn converse(mut stream: TcpStream, then: Then, heads: mpsc::Sender<String>
         match then {
             Then::AnswerTooMuch => drop(stream.write_all(&vec![b' '; 9_000_000]).await),
             Then::AnswerAndClose | Then::AnswerHalf => return,
-            Then::Answer | Then::Silence | Then::Close => {}
+            Then::Answer | Then::AnswerHalfAndStay | Then::Silence | Then::Close => {}
         }
     }
     // Nobody may be left to be told.
@@ -127,6 +131,16 @@ async fn an_answer_that_breaks_off_or_never_ends_is_an_error() {
 async fn a_silent_server_is_given_up() {
     let (http, _heads) = serve(Then::Silence).await;
     assert_eq!(get(&http).await, Err(EngineError::Timeout { limit_ms: 10_000 }));
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_given_up() {
+    let (http, _heads) = serve(Then::AnswerHalfAndStay).await;
+    let (status, body) = http.stream(Method::POST, "/x", Some("{}".into())).await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    tokio::time::pause();
+    let waited = tokio::time::timeout(Duration::from_secs(60), collect(body)).await;
+    assert_eq!(waited.unwrap(), Err(EngineError::Timeout { limit_ms: 10_000 }));
 }
 
 #[tokio::test]
