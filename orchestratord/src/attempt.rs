@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::driver::{Command, Handle, close_failed};
 use crate::fleet::ReplicaEntry;
-use crate::task::{Input, TaskRecord};
+use crate::task::{Input, State, TaskRecord};
 use crate::telemetry::Telemetry;
 use crate::wire::envelope;
 
@@ -80,6 +80,10 @@ pub(crate) async fn run(attempt: Attempt) {
         Outcome::Closed => (Report::Failed, false),
         Outcome::NotTaken(error) => {
             attempt.log_failure(&error.to_string(), "engine did not take the request");
+            attempt.record.update(|stream| {
+                stream.progress.state = State::Queued;
+                stream.progress.placement = None;
+            });
             (Report::NotTaken, true)
         }
         Outcome::Failed(failure) => {

@@ -66,6 +66,17 @@ impl Log {
         }
     }
 
+    /// Where a chunk that starts at `start` and holds whole events ends: as many as fit into `bytes`,
+    /// and at least one. `start` is before the end of the log.
+    pub(crate) fn chunk_end(&self, start: usize, bytes: usize) -> usize {
+        let limit = start + bytes;
+        let fitting = self.ends.partition_point(|end| *end as usize <= limit);
+        match fitting.checked_sub(1).map(|it| self.ends[it] as usize) {
+            Some(end) if start < end => end,
+            Some(_) | None => self.ends[fitting] as usize,
+        }
+    }
+
     /// The text of all tokens. Decodes the frames: it is asked for rarely, and keeping it would
     /// double what every stream holds.
     pub(crate) fn text(&self) -> String {

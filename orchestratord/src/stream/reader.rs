@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::frame;
 use crate::task::TaskRecord;
 
-/// Copied to the connection at once. Larger chunks would only sit in its write buffer.
+/// Copied to the connection at once, or one event if it is larger. Larger chunks would only sit in its write buffer.
 const CHUNK_BYTES: usize = 16 << 10;
 
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +89,8 @@ impl Reader {
             return Poll::Ready(Some(slow_reader()));
         }
         if self.position < log.len() {
-            let end = log.len().min(self.position + CHUNK_BYTES);
+            // Whole events, so that `disconnected` never lands inside one.
+            let end = stream.log.chunk_end(self.position, CHUNK_BYTES);
             let chunk = Bytes::copy_from_slice(&log[self.position..end]);
             self.position = end;
             return Poll::Ready(Some(chunk));

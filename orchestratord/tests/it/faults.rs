@@ -1,0 +1,125 @@
+//! Engines that break in every way, and what the client sees.
+
+use crate::client::{Event, numbers, text};
+use crate::rig::{Rig, Setup, wait_until};
+
+fn run(rig: &Rig, directives: &str) -> Vec<Event> {
+    rig.client.run(&format!(r#"{{"prompt":"[[sim:{directives}]]","max_tokens":8}}"#))
+}
+
+/// The tokens that came before the break, and the error after them.
+fn broken(events: &[Event], tokens: usize, code: &str) {
+    let error = events.last().unwrap();
+    assert_eq!((error.name.as_str(), &error.data["code"]), ("error", &code.into()), "{error:?}");
+    assert_eq!(text(events), numbers(tokens));
+    assert_eq!(error.data["engine"], "llamacpp");
+    assert_eq!(error.data["pool_id"], "p0");
+    assert_eq!(error.data["retriable"], true);
+}
+
+// OC-CTRL-2028, OC-CTRL-2029
+#[test]
+fn a_stream_that_breaks_ends_with_an_error_after_its_tokens() {
+    let rig = Rig::with_slots(2);
+    for fault in ["reset_after=3", "eof_after=3", "error_after=3", "malformed_after=3"] {
+        let events = run(&rig, fault);
+        broken(&events, 3, "WORKER_RESET");
+    }
+    broken(&run(&rig, "half_close_after=3"), 3, "WORKER_RESET");
+    // The engine lives, so its slots come back.
+    wait_until("the slots are free", || rig.busy() == 0);
+}
+
+// ORCH-3038
+#[test]
+fn an_engine_that_dies_ends_its_streams_with_an_error() {
+    let rig = Rig::with_slots(2);
+    broken(&run(&rig, "die_after=3"), 3, "WORKER_RESET");
+}
+
+// ORCH-3016
+#[test]
+fn an_engine_that_hangs_is_cut_by_the_watchdog() {
+    let config = "watchdog: {idle_ms: 150, first_token_ms: 400, wall_ms: 60000}";
+    let rig = Rig::start(Setup { config, ..Setup::default() });
+    let hung = run(&rig, "hang_after=3");
+    broken(&hung, 3, "DECODE_TIMEOUT");
+    assert!(
+        hung.last().unwrap().data["message"].as_str().unwrap().contains("idle limit of 150 ms")
+    );
+    // Comments are no tokens.
+    broken(&run(&rig, "hang_after=2 hang_ping=1"), 2, "DECODE_TIMEOUT");
+    let slow = run(&rig, "slow_headers_ms=5000");
+    broken(&slow, 0, "DECODE_TIMEOUT");
+    assert!(slow.last().unwrap().data["message"].as_str().unwrap().contains("first token"));
+}
+
+// ORCH-3016
+#[test]
+fn a_run_that_never_ends_is_cut_by_the_wall_limit() {
+    let config = "watchdog: {idle_ms: 5000, first_token_ms: 5000, wall_ms: 300}";
+    let rig = Rig::start(Setup { config, ..Setup::default() });
+    let events = rig.client.run(r#"{"prompt":"[[sim:decode_us=10000]]","max_tokens":900}"#);
+    let error = &events.last().unwrap().data;
+    assert_eq!(error["code"], "DECODE_TIMEOUT");
+    assert!(error["message"].as_str().unwrap().contains("wall limit"));
+    wait_until("the engine's slot is free", || rig.engine_busy() == 0);
+}
+
+// OC-ADAPT-5081
+#[test]
+fn frames_and_characters_split_anywhere_arrive_whole() {
+    let rig = Rig::with_slots(1);
+    for split in [1, 2, 3, 7, 64] {
+        let events = run(&rig, &format!("utf8=1 split={split}"));
+        let expected: String = (0..8).map(|it| format!(" ☃{it}é")).collect();
+        assert_eq!(text(&events), expected, "split {split}");
+        assert_eq!(text(&run(&rig, &format!("merge={split}"))), numbers(8), "merge {split}");
+    }
+}
+
+#[test]
+fn stop_sequences_end_the_text_and_are_named() {
+    let rig = Rig::with_slots(1);
+    let events = rig.client.run(r#"{"prompt":"a","max_tokens":50,"stop":[" 4"]}"#);
+    assert_eq!(text(&events), numbers(4));
+    let end = &events.last().unwrap().data;
+    assert_eq!((&end["finish_reason"], &end["stop"]), (&"stop".into(), &" 4".into()));
+    let events = run(&rig, "tokens=2");
+    assert_eq!(events.last().unwrap().data["finish_reason"], "stop");
+}
+
+// OC-ADAPT-5082
+#[test]
+fn an_engine_that_refuses_for_a_moment_costs_the_client_nothing() {
+    let rig = Rig::with_slots(1);
+    let url = format!("{}/sim/fault", rig.sims[0].base_url());
+    ureq::post(&url).send(r#"{"unready": true}"#).unwrap();
+    let task = rig.client.submit(r#"{"prompt":"a","max_tokens":3}"#);
+    wait_until("an attempt was refused", || {
+        rig.client.json(&format!("/v1/tasks/{task}"))["state"] == "queued"
+    });
+    ureq::post(&url).send(r#"{"unready": false}"#).unwrap();
+    let events = rig.client.stream(&task);
+    assert_eq!(text(&events), numbers(3));
+    assert_eq!(events.iter().filter(|it| it.name == "started").count(), 1);
+}
+
+// OC-ADAPT-5082
+#[test]
+fn an_engine_that_refuses_for_good_ends_the_task_with_an_error() {
+    let mut rig = Rig::with_slots(1);
+    rig.sims[0].kill();
+    let events = rig.client.run(r#"{"prompt":"a","max_tokens":3}"#);
+    let error = &events.last().unwrap().data;
+    assert_eq!(error["code"], "WORKER_RESET");
+    assert!(error["message"].as_str().unwrap().contains("3 attempts"));
+}
+
+#[test]
+fn a_request_that_the_engine_finds_wrong_is_the_callers_error() {
+    let rig = Rig::with_slots(1);
+    let events = run(&rig, "status=400");
+    let error = &events.last().unwrap().data;
+    assert_eq!((&error["code"], &error["retriable"]), (&"INVALID_PARAMS".into(), &false.into()));
+}

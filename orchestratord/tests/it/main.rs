@@ -1,0 +1,14 @@
+//! orchestratord as its clients see it: a real server in this process, real engine simulators, and a
+//! stand-in only for the pool manager's watch stream, so that a test can say what the fleet is.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod admission;
+mod cancel;
+mod client;
+mod errors;
+mod faults;
+mod fleet;
+mod manager;
+mod metrics;
+mod rig;
+mod streams;

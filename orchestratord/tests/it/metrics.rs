@@ -1,0 +1,63 @@
+//! Series move with traffic, by the right amount, and only then.
+
+use std::collections::BTreeMap;
+
+use crate::rig::{Rig, Setup, wait_until};
+
+fn scrape(rig: &Rig) -> BTreeMap<String, f64> {
+    let answer = rig.client.get("/metrics", &[]);
+    assert!(answer.header("content-type").starts_with("text/plain"));
+    let series = answer.body.lines().filter(|it| !it.starts_with('#'));
+    series
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+// OC-CTRL-2051, ORCH-3028
+#[test]
+fn counters_move_with_tasks_and_stand_still_without() {
+    let rig = Rig::with_slots(1);
+    let before = scrape(&rig);
+    assert_eq!(scrape(&rig), before, "a scrape moves nothing");
+    rig.client.run(r#"{"prompt":"hello","max_tokens":5}"#);
+    wait_until("the task is accounted", || {
+        scrape(&rig).contains_key(r#"tasks_finished_total{engine="llamacpp",outcome="completed"}"#)
+    });
+    let after = scrape(&rig);
+    let replica = r#"engine="llamacpp",engine_version="b1-test",pool_id="p0",replica_id="p0-0""#;
+    let pool = r#"engine="llamacpp",engine_version="b1-test",pool_id="p0""#;
+    let sorted =
+        r#"engine="llamacpp",engine_version="b1-test",pool_id="p0",priority="interactive""#;
+    let moved = [
+        (r#"tasks_enqueued_total{engine="llamacpp",priority="interactive"}"#.to_owned(), 1.),
+        (format!(r#"tasks_started_total{{{pool},priority="interactive",replica_id="p0-0"}}"#), 1.),
+        (format!("tokens_out_total{{{replica}}}"), 5.),
+        (format!("tokens_in_total{{{replica}}}"), 3.),
+        (format!("latency_first_token_ms_count{{{sorted}}}"), 1.),
+        (format!("latency_decode_ms_count{{{sorted}}}"), 1.),
+    ];
+    for (name, by) in moved {
+        let change = after.get(&name).unwrap_or(&0.) - before.get(&name).unwrap_or(&0.);
+        assert!((change - by).abs() < 0.1, "{name} moved by {change}: {after:#?}");
+    }
+    assert_eq!(scrape(&rig), after, "nothing moves without traffic");
+}
+
+// OC-CTRL-2051
+#[test]
+fn refusals_and_cancels_are_counted_by_reason() {
+    let config = "queue: {capacity: 1}";
+    let rig = Rig::start(Setup { config, slots: vec![1], ..Setup::default() });
+    let running = rig.client.submit(r#"{"prompt":"[[sim:hang_after=1]]","max_tokens":9}"#);
+    rig.client.submit(r#"{"prompt":"a","max_tokens":1}"#);
+    assert_eq!(rig.client.post("/v1/tasks", r#"{"prompt":"a"}"#, &[]).status, 429);
+    rig.client.cancel(&running);
+    let series = scrape(&rig);
+    let one = |name: &str| assert_eq!(series.get(name), Some(&1.), "{name}: {series:#?}");
+    one(r#"tasks_rejected_total{engine="llamacpp",reason="queue_full"}"#);
+    one(r#"admission_backpressure_events_total{engine="llamacpp",policy="reject"}"#);
+    one(r#"tasks_canceled_total{engine="llamacpp",reason="requested"}"#);
+}

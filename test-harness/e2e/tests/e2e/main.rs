@@ -1,0 +1,1 @@
+//! Both daemons as processes, a real llama.cpp behind them.
