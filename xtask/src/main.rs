@@ -1,1 +1,71 @@
-fn main() {}
+//! Project commands. `cargo xtask --help` lists them.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
+
+mod ci;
+mod process;
+mod tidy;
+mod up;
+mod validate;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// From a fresh machine to streamed tokens from a real llama.cpp.
+    Up(up::Up),
+    /// Every test, the real engine included. Further arguments go to the test runner.
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// What CI runs: fmt, clippy, deny, tidy, test.
+    Ci,
+    /// The checks of structure and text that no compiler makes.
+    Tidy {
+        /// Rewrite ci/dependency-edges.txt.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Check a configuration file: 0 if it is valid, 64 if not.
+    ValidateConfig { file: PathBuf },
+    /// Run a command that dies with us; used by `up`.
+    #[command(hide = true)]
+    Leash {
+        parent: i32,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Up(up) => up::run(&up),
+        Command::Test { arguments } => ci::test(&arguments),
+        Command::Ci => ci::ci(),
+        Command::Tidy { write } => tidy::run(root(), write),
+        Command::ValidateConfig { file } => return validate::run(&file),
+        Command::Leash { parent, command } => process::leash(parent, &command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The project's folder.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the project")
+}

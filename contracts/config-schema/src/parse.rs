@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::{Map, Value};
+
 use crate::config::Config;
 use crate::document::Document;
 
@@ -40,11 +42,17 @@ pub fn parse(text: &str) -> Result<Config, ConfigError> {
 }
 
 fn read(text: &str) -> Result<Document, Problem> {
-    let value: serde_json::Value = serde_saphyr::from_str(text)
+    let value: Value = serde_saphyr::from_str(text)
         .map_err(|it| Problem { pointer: String::new(), message: it.to_string() })?;
-    // A file of comments only is a null document: all defaults.
-    let value =
-        if value.is_null() { serde_json::Value::Object(serde_json::Map::new()) } else { value };
+    // A file, or a section, whose keys are all commented out is null: all defaults.
+    let value = match value {
+        Value::Null => Value::Object(Map::new()),
+        Value::Object(mut sections) => {
+            sections.retain(|_, section| !section.is_null());
+            Value::Object(sections)
+        }
+        other => other,
+    };
     serde_path_to_error::deserialize(value)
         .map_err(|it| Problem { pointer: pointer(it.path()), message: it.inner().to_string() })
 }

@@ -18,6 +18,11 @@ fn an_empty_document_is_the_home_profile() {
 }
 
 #[test]
+fn a_section_of_comments_only_is_all_defaults() {
+    assert_eq!(parse("queue:\n  # capacity: 1\n").unwrap(), parse("").unwrap());
+}
+
+#[test]
 fn the_profile_chooses_the_defaults() {
     let team = parse("profile: team").unwrap();
     assert_eq!(team.queue.capacity.get(), 4_096);

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs llama.cpp's server from its pinned wheel into a cache folder of ours, once, and prints the
+# path of a `llama-server` launcher as the last line. Everything else goes to standard error.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${LLAMA_ORCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/llama-orch}
+# The folder's name says what is in it, so that a changed pin or launcher is a new installation.
+stamp=$(cat "$here/requirements.txt" "$here/launcher.py" "$here/install.sh" | sha256sum | cut -c1-12)
+target=$cache/llamacpp-$stamp
+launcher=$target/bin/llama-server
+
+die() {
+  printf 'llama.cpp cannot be installed: %s\n' "$1" >&2
+  exit 1
+}
+
+if [[ -x $launcher ]]; then
+  printf '%s\n' "$launcher"
+  exit 0
+fi
+
+find_python() {
+  local name
+  for name in python3 python3.13 python3.12 python3.11 python3.10; do
+    if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+      printf '%s\n' "$name"
+      return
+    fi
+  done
+  die 'Python 3.10 or newer is missing; install it (Debian: apt install python3 python3-venv)'
+}
+
+python=$(find_python)
+"$python" -c 'import venv, ensurepip' 2>/dev/null ||
+  die "the venv module of $("$python" --version) is missing; install it (Debian: apt install python3-venv)"
+mkdir -p "$cache" 2>/dev/null || die "cannot create $cache; set LLAMA_ORCH_CACHE to a writable folder"
+free_kib=$(df -Pk "$cache" | awk 'NR == 2 { print $4 }')
+((free_kib >= 300 * 1024)) ||
+  die "$cache has $((free_kib / 1024)) MiB free and 300 are needed; make room or set LLAMA_ORCH_CACHE"
+
+# Two installations at once: the second waits, then finds the first one's result.
+exec 9>"$cache/install.lock"
+flock 9
+if [[ ! -x $launcher ]]; then
+  work=$(mktemp -d "$cache/installing.XXXXXX")
+  trap 'rm -rf "$work"' EXIT
+  printf 'installing llama.cpp (34 MB, once) into %s\n' "$target" >&2
+  "$python" -m venv "$work" >&2
+  "$work/bin/python" -m pip install --disable-pip-version-check --no-deps --require-hashes \
+    --only-binary :all: -r "$here/requirements.txt" >&2 ||
+    die 'pip failed, see above; is the package index reachable?'
+  cp "$here/launcher.py" "$work/launcher.py"
+  # The launcher becomes python: one process, so that signals reach it.
+  cat >"$work/bin/llama-server" <<'SH'
+#!/bin/sh
+root=$(cd "$(dirname "$0")/.." && pwd)
+exec "$root/bin/python" "$root/launcher.py" "$@"
+SH
+  chmod +x "$work/bin/llama-server"
+  mv -T "$work" "$target"
+fi
+printf '%s\n' "$launcher"

@@ -1,0 +1,74 @@
+"""llama-server's command line over the server inside the xllamacpp wheel.
+
+Takes the flags that pool-managerd passes and refuses others, as llama-server does.
+The key comes from LLAMA_API_KEY, never from the command line.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        sys.stderr.write(f"error: invalid argument: {message}\n")
+        sys.exit(1)
+
+
+def parse():
+    parser = Parser(allow_abbrev=False)
+    parser.add_argument("-m", "--model", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("-a", "--alias", default="")
+    parser.add_argument("-c", "--ctx-size", type=int, default=0)
+    parser.add_argument("-np", "--parallel", type=int, default=1)
+    parser.add_argument("-t", "--threads", type=int, default=1)
+    parser.add_argument("--sse-ping-interval", type=int, default=30)
+    parser.add_argument("--metrics", action="store_true")
+    parser.add_argument("--slots", action="store_true")
+    parser.add_argument("--jinja", action="store_true")
+    parser.add_argument("--no-ui", action="store_true")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse()
+    # A stop request must not wait for the engine's C++ threads.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = arguments.model
+    params.hostnames = [arguments.host]
+    params.port = arguments.port
+    params.n_ctx = arguments.ctx_size
+    params.n_parallel = arguments.parallel
+    params.kv_unified = False
+    params.cpuparams.n_threads = arguments.threads
+    params.cpuparams_batch.n_threads = arguments.threads
+    params.endpoint_metrics = arguments.metrics
+    params.endpoint_slots = arguments.slots
+    params.use_jinja = arguments.jinja
+    params.sse_ping_interval = arguments.sse_ping_interval
+    params.ui = False
+    if arguments.alias:
+        params.model_alias = {arguments.alias}
+    key = os.environ.get("LLAMA_API_KEY")
+    if key:
+        params.api_keys = [key]
+
+    try:
+        server = xllamacpp.Server(params)
+    except Exception as error:  # the wheel raises plain RuntimeError
+        sys.stderr.write(f"error: {error}\n")
+        os._exit(1)
+    print("listening", server.listening_address, flush=True)
+    threading.Event().wait()
+
+
+main()

@@ -1,0 +1,85 @@
+//! Who depends on whom. A new edge is a reviewed diff; some may never exist.
+
+use std::fmt::Write;
+
+use super::{Finding, Package};
+
+/// One line per edge: `from -> to`, tests' edges marked.
+pub(super) fn render(packages: &[Package]) -> String {
+    let mut lines = Vec::new();
+    for package in packages {
+        for (name, dev) in &package.dependencies {
+            if packages.iter().any(|it| it.name == *name) {
+                let mark = if *dev { " (dev)" } else { "" };
+                lines.push(format!("{} -> {name}{mark}", package.name));
+            }
+        }
+    }
+    lines.sort();
+    let mut text =
+        String::from("# Written by `cargo xtask tidy --write`; a new line is a decision.\n");
+    for line in lines {
+        writeln!(text, "{line}").expect("a string takes every line");
+    }
+    text
+}
+
+pub(super) fn check(packages: &[Package], recorded: &str) -> Vec<Finding> {
+    let real = render(packages);
+    let mut findings = Vec::new();
+    for line in real.lines().filter(|it| !recorded.lines().any(|known| known == *it)) {
+        findings.push(format!("ci/dependency-edges.txt: `{line}` is new; `--write` records it"));
+    }
+    for line in recorded.lines().filter(|it| !real.lines().any(|known| known == *it)) {
+        findings.push(format!("ci/dependency-edges.txt: `{line}` is gone; `--write` removes it"));
+    }
+    for package in packages {
+        for (name, dev) in &package.dependencies {
+            let ours = packages.iter().find(|it| it.name == *name);
+            if let Some(why) = forbidden(package, name, ours, *dev) {
+                findings.push(format!("{}/Cargo.toml: `{name}`: {why}", package.folder));
+            }
+        }
+        if !package.manifest.contains("[lints]\nworkspace = true") {
+            findings.push(format!("{}/Cargo.toml: add `[lints] workspace = true`", package.folder));
+        }
+        if package.has_lib && !package.manifest.contains("doctest = false") {
+            findings.push(format!("{}/Cargo.toml: add `[lib] doctest = false`", package.folder));
+        }
+    }
+    findings.into_iter().map(Finding).collect()
+}
+
+fn forbidden(
+    from: &Package,
+    name: &str,
+    ours: Option<&Package>,
+    dev: bool,
+) -> Option<&'static str> {
+    let to = ours.map(|it| it.folder.as_str());
+    let is_ours = to.is_some();
+    let within = |folder: &str, family: &str| folder.starts_with(family);
+    if dev {
+        return None;
+    }
+    if within(&from.folder, "contracts/") && is_ours {
+        return Some("contracts depend on none of our crates");
+    }
+    if from.name == "orchestrator-core" {
+        return Some("the core depends on nothing");
+    }
+    if within(&from.folder, "worker-adapters/") && is_ours && name != "adapter-api" {
+        return Some("adapters see adapter-api only");
+    }
+    if to.is_some_and(|it| within(it, "test-harness/")) {
+        return Some("only tests may use the test harness");
+    }
+    let daemon = |it: &str| ["orchestratord", "pool-managerd"].contains(&it);
+    if name == "axum" && !daemon(&from.name) {
+        return Some("only the daemons serve HTTP");
+    }
+    if daemon(name) {
+        return Some("nothing depends on a daemon");
+    }
+    None
+}

@@ -1,0 +1,117 @@
+//! Each check fails on a tree that breaks its rule.
+
+use std::path::{Path, PathBuf};
+
+use super::{Package, edges, files, specs};
+
+fn tree(contents: &[(&str, &str)]) -> (tempfile::TempDir, Vec<PathBuf>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (path, text) in contents {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    }
+    let paths = contents.iter().map(|(path, _)| PathBuf::from(path)).collect();
+    (folder, paths)
+}
+
+fn package(name: &str, folder: &str, dependencies: &[(&str, bool)]) -> Package {
+    Package {
+        name: name.into(),
+        folder: folder.into(),
+        manifest: "[lib]\ndoctest = false\n[lints]\nworkspace = true\n".into(),
+        has_lib: true,
+        dependencies: dependencies.iter().map(|(it, dev)| ((*it).into(), *dev)).collect(),
+    }
+}
+
+/// The findings as one text.
+fn told(findings: Vec<super::Finding>) -> String {
+    findings.into_iter().map(|it| it.0 + "\n").collect()
+}
+
+fn text_findings(path: &str, text: &str) -> String {
+    let (folder, paths) = tree(&[(path, text)]);
+    told(files::check(folder.path(), &paths))
+}
+
+#[test]
+fn text_rules_hold() {
+    assert_eq!(text_findings("a.rs", "//! A.\n"), "");
+    assert!(text_findings("a.rs", "fn a() {}\n").contains("say what the file is for"));
+    assert!(text_findings("a.rs", "//! A. \n").contains("space at the end"));
+    assert!(text_findings("a.md", "a\tb\n").contains("tab"));
+    assert!(text_findings("a/mod.rs", "//! A.\n").contains("after its folder"));
+    let long = "//! A.\n".repeat(1_001);
+    assert!(text_findings("a.rs", &long).contains("1001 lines"));
+    assert_eq!(text_findings("tests/a.rs", &long), "");
+}
+
+#[test]
+fn every_edge_is_recorded_and_every_record_real() {
+    let packages = [package("a", "a", &[("b", false), ("serde", false)]), package("b", "b", &[])];
+    let recorded = edges::render(&packages);
+    assert!(recorded.ends_with("a -> b\n"), "{recorded}");
+    assert_eq!(told(edges::check(&packages, &recorded)), "");
+    assert!(told(edges::check(&packages, "")).contains("`a -> b` is new"));
+    assert!(told(edges::check(&packages, &(recorded + "b -> a\n"))).contains("`b -> a` is gone"));
+}
+
+#[test]
+fn forbidden_edges_are_found_even_if_they_are_recorded() {
+    let forbidden = |packages: &[Package]| told(edges::check(packages, &edges::render(packages)));
+    let core = package("orchestrator-core", "orchestrator-core", &[("serde", false)]);
+    assert!(forbidden(&[core]).contains("the core depends on nothing"));
+    let api = || package("api", "contracts/api", &[]);
+    let contract = package("c", "contracts/c", &[("api", false)]);
+    assert!(forbidden(&[api(), contract]).contains("none of our crates"));
+    let adapter = package("llamacpp", "worker-adapters/llamacpp", &[("api", false)]);
+    assert!(forbidden(&[api(), adapter]).contains("adapters see adapter-api only"));
+    let sim = || package("sim", "test-harness/sim", &[]);
+    assert!(forbidden(&[sim(), package("a", "a", &[("sim", false)])]).contains("only tests"));
+    assert_eq!(forbidden(&[sim(), package("a", "a", &[("sim", true)])]), "");
+    assert!(forbidden(&[package("a", "a", &[("axum", false)])]).contains("only the daemons"));
+    let daemon = package("orchestratord", "orchestratord", &[]);
+    let user = package("pool-managerd", "pool-managerd", &[("orchestratord", false)]);
+    assert!(forbidden(&[daemon, user]).contains("nothing depends on a daemon"));
+    let mut bare = package("a", "a", &[]);
+    bare.manifest.clear();
+    let bare = forbidden(&[bare]);
+    assert!(bare.contains("[lints]") && bare.contains("doctest"), "{bare}");
+}
+
+#[test]
+fn architecture_names_each_crate_and_no_other() {
+    let (folder, _) = tree(&[("ARCHITECTURE.md", "### `a`\n### `gone`\n")]);
+    let packages = [package("a", "a", &[]), package("b", "b", &[])];
+    let findings = told(files::architecture(folder.path(), &packages));
+    assert!(findings.contains("add a section ### `b`"), "{findings}");
+    assert!(findings.contains("there is no `gone`"), "{findings}");
+}
+
+fn spec_findings(spec: &str, test: &str) -> String {
+    let (folder, paths) = tree(&[(".specs/a.md", spec), ("tests/a.rs", test)]);
+    told(specs::check(folder.path(), &paths))
+}
+
+#[test]
+fn requirements_and_tests_are_paired() {
+    let spec = "# A\n- **ORCH-1234** (MUST) hold.\n";
+    assert_eq!(spec_findings(spec, "// ORCH-1234\n"), "");
+    assert!(spec_findings(spec, "").contains("no test cites ORCH-1234"));
+    assert!(spec_findings(spec, "// ORCH-1234 OC-CTRL-9999").contains("OC-CTRL-9999 is not in"));
+    assert!(spec_findings(&spec.repeat(2), "// ORCH-1234").contains("is defined at"));
+    let look_alike = spec.replace("ORCH-1", "ORCH\u{2011}1");
+    assert!(spec_findings(&look_alike, "").contains("plain hyphen"));
+    assert!(spec_findings(&spec.replace("MUST", "MIGHT"), "// ORCH-1234").contains("no level"));
+    assert_eq!(spec_findings(&spec.replace("# A", "# A, not yet"), ""), "");
+    assert_eq!(spec_findings(&spec.replace("MUST", "SHOULD"), ""), "");
+}
+
+#[test]
+fn this_project_ships_valid_configurations() {
+    let root = crate::root();
+    let tracked = super::tracked(root).expect("git lists files");
+    assert!(tracked.iter().any(|it| it == Path::new("config/home.yaml")));
+    assert_eq!(told(super::configurations(root, &tracked)), "");
+}

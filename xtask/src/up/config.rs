@@ -1,0 +1,37 @@
+//! `config/home.yaml` with the paths and ports of this run filled in.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use super::Plan;
+use crate::root;
+
+/// Writes the configuration (JSON is YAML) and returns its path.
+pub(super) fn write(plan: &Plan) -> anyhow::Result<PathBuf> {
+    let home = root().join("config/home.yaml");
+    let text = std::fs::read_to_string(&home)
+        .with_context(|| format!("cannot read `{}`", home.display()))?;
+    let mut config: Value = serde_saphyr::from_str(&text).context("config/home.yaml is no YAML")?;
+    config["bind"] = addresses(plan.port);
+    config["pool_managers"] = json!([{"url": format!("http://127.0.0.1:{}", plan.port + 1)}]);
+    let manager = &mut config["pool_manager"];
+    manager["bind"] = json!([format!("127.0.0.1:{}", plan.port + 1)]);
+    manager["data_dir"] = json!(plan.folder.join("data"));
+    let pool = &mut manager["pools"][0];
+    pool["bin"] = json!(plan.engine);
+    pool["model"]["id"] = json!(plan.model_id);
+    pool["model"]["path"] = json!(plan.model);
+    let text = serde_json::to_string_pretty(&config)?;
+    config_schema::parse(&text).context("config/home.yaml with this run's paths")?;
+    std::fs::create_dir_all(&plan.folder)
+        .with_context(|| format!("cannot create `{}`", plan.folder.display()))?;
+    let path = plan.folder.join("config.json");
+    std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(path)
+}
+
+fn addresses(port: u16) -> Value {
+    json!([format!("127.0.0.1:{port}")])
+}

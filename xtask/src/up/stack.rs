@@ -1,0 +1,107 @@
+//! The two daemons, started in order and stopped in the other order.
+
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::bail;
+use api_types::Readiness;
+use ureq::Agent;
+
+use super::{Plan, config};
+use crate::process::{pause, spawn_leashed, stop};
+
+/// Longer than the daemons' own drain and grace together.
+const STOP_LIMIT: Duration = Duration::from_secs(25);
+
+struct Daemon {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Stops what runs when it is dropped, too.
+pub(super) struct Stack {
+    /// In the order of starting.
+    daemons: Vec<Daemon>,
+    url: String,
+}
+
+impl Stack {
+    pub(super) fn start(plan: &Plan) -> anyhow::Result<Self> {
+        let config = config::write(plan)?;
+        let mut stack = Self { daemons: Vec::new(), url: plan.url() };
+        for name in ["pool-managerd", "orchestratord"] {
+            let log = plan.folder.join(format!("{name}.log"));
+            let arguments = ["--config".into(), config.clone().into()];
+            let child = spawn_leashed(&plan.programs.join(name), &arguments, &log)?;
+            println!("started {name} (log: {})", log.display());
+            stack.daemons.push(Daemon { name, child, log });
+        }
+        Ok(stack)
+    }
+
+    /// Says what is waited for until orchestratord is ready; false if `stop` was asked for meanwhile.
+    pub(super) fn wait_ready(&mut self, stop: &AtomicBool) -> anyhow::Result<bool> {
+        let agent: Agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(2)))
+            .build()
+            .into();
+        let mut said = String::new();
+        while !stop.load(Ordering::Relaxed) {
+            self.check_alive()?;
+            let waiting_for = match readiness(&agent, &self.url) {
+                Some(it) if it.ready => {
+                    println!("ready");
+                    return Ok(true);
+                }
+                Some(it) => it.waiting_for.join("; "),
+                None => "orchestratord".into(),
+            };
+            if waiting_for != said {
+                println!("waiting for: {waiting_for}");
+                said = waiting_for;
+            }
+            pause(Duration::from_millis(100));
+        }
+        Ok(false)
+    }
+
+    /// Fails with the last words of a daemon that is gone.
+    pub(super) fn check_alive(&mut self) -> anyhow::Result<()> {
+        for daemon in &mut self.daemons {
+            if let Some(status) = daemon.child.try_wait()? {
+                bail!("{} ended ({status}): {}", daemon.name, last_lines(&daemon.log));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
+        while let Some(mut daemon) = self.daemons.pop() {
+            let status = stop(&mut daemon.child, STOP_LIMIT)?;
+            println!("stopped {} ({status})", daemon.name);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("xtask: {error:#}");
+        }
+    }
+}
+
+fn readiness(agent: &Agent, url: &str) -> Option<Readiness> {
+    agent.get(format!("{url}/readyz")).call().ok()?.body_mut().read_json().ok()
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(5).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n  ")
+}
