@@ -1,1 +1,7 @@
-//! Both daemons as processes, a real llama.cpp behind them.
+//! The product end to end: both daemons as processes, a real llama.cpp behind them, loopback between.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod cli;
+mod deaths;
+mod generation;
+mod stack;

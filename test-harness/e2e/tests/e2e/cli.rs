@@ -1,0 +1,75 @@
+//! llorch as a user types it.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use crate::stack::{Stack, program};
+
+fn llorch(stack: &Stack, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program("llorch"));
+    command.args(["--url", &stack.url]).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_user_submits_follows_cancels_and_looks() {
+    let stack = Stack::start(1, 1_024);
+    let greedy = ["submit", "--temperature", "0", "--max-tokens", "12", "--timings"];
+    let shown = llorch(&stack, &[&greedy[..], &["In", "the", "beginning"]].concat());
+    assert!(shown.status.success(), "{shown:?}");
+    let answer = text(&shown.stdout);
+    assert!(answer.split_whitespace().count() > 3, "{answer:?}");
+    assert!(text(&shown.stderr).contains("6 tokens in, 12 out"), "{shown:?}");
+
+    let mut piped = Command::new(program("llorch"))
+        .args(["--url", &stack.url])
+        .args(greedy)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    piped.stdin.take().unwrap().write_all(b"In the beginning").unwrap();
+    assert_eq!(text(&piped.wait_with_output().unwrap().stdout), answer);
+
+    let detached = llorch(&stack, &["submit", "--detach", "--max-tokens", "4", "And"]);
+    let task = text(&detached.stdout).trim().to_owned();
+    let followed = llorch(&stack, &["stream", "--raw", &task]);
+    assert!(text(&followed.stdout).contains("event: end"), "{followed:?}");
+    assert!(llorch(&stack, &["cancel", &task]).status.success());
+
+    let pools = text(&llorch(&stack, &["pools"]).stdout);
+    assert!(pools.contains("real-0") && pools.contains("ready"), "{pools}");
+    assert!(text(&llorch(&stack, &["queue"]).stdout).contains("0 queued"));
+}
+
+#[test]
+fn a_user_is_told_what_is_wrong_in_one_sentence() {
+    let stack = Stack::start(1, 1_024);
+    let unknown = llorch(&stack, &["cancel", "00000000-0000-4000-8000-000000000000"]);
+    assert!(!unknown.status.success());
+    assert!(
+        text(&unknown.stderr).starts_with("llorch: NOT_FOUND: there is no task"),
+        "{unknown:?}"
+    );
+    let model = llorch(&stack, &["submit", "--model", "huge", "hello"]);
+    assert!(text(&model.stderr).contains("no model is called `huge`"), "{model:?}");
+    let nobody = Command::new(program("llorch"))
+        .args(["--url", "http://127.0.0.1:1", "pools"])
+        .output()
+        .unwrap();
+    assert!(text(&nobody.stderr).contains("does orchestratord run?"), "{nobody:?}");
+}
+
+#[test]
+fn a_new_key_comes_with_its_digest() {
+    let output = Command::new(program("llorch")).args(["key", "new"]).output().unwrap();
+    let printed = text(&output.stdout);
+    let words: Vec<&str> = printed.split_whitespace().collect();
+    let key = words.iter().find(|it| it.starts_with("llo_")).unwrap();
+    assert_eq!(key.len(), 4 + 64);
+    assert!(words.iter().any(|it| it.len() == 64 && !it.starts_with("llo_")));
+}

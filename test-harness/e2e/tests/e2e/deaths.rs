@@ -1,0 +1,72 @@
+//! Engines and daemons killed with SIGKILL, and stopped politely.
+
+use std::process::Child;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::stack::{Stack, processes_with, signal, wait_until};
+
+fn pid(child: &Child) -> i32 {
+    child.id().cast_signed()
+}
+
+// ORCH-3038, OC-CTRL-2028
+#[test]
+fn a_killed_engine_is_a_typed_error_and_a_restart() {
+    let stack = Stack::start(1, 16_384);
+    let body = json!({"prompt": "And", "max_tokens": 16_000,
+        "sampling": {"temperature": 1.2, "top_p": 1.0, "top_k": 0, "min_p": 0.0}});
+    let mut running = stack.open(&body);
+    running.until("token");
+    let engines = stack.engine_pids();
+    assert!(!engines.is_empty());
+    // The guard and the engine share the arguments; the engine alone is killed.
+    let engine = *engines.iter().max().unwrap();
+    signal(engine, Signal::KILL);
+    let last = loop {
+        let event = running.next().unwrap();
+        if event.name != "token" {
+            break event;
+        }
+    };
+    // A run that ended a moment before the kill is no error.
+    if last.name != "end" {
+        assert_eq!((last.name.as_str(), &last.data["code"]), ("error", &"WORKER_RESET".into()));
+        assert_eq!(last.data["engine"], "llamacpp");
+    }
+    wait_until("the replica was restarted", || stack.replica()["restarts"] == 1);
+    stack.wait_ready();
+    let (_, end) = stack.run(&json!({"prompt": "And", "max_tokens": 4}));
+    assert_eq!(end.name, "end");
+}
+
+// OC-POOL-3040
+#[test]
+fn a_killed_manager_leaves_no_engine_and_its_return_heals_everything() {
+    let mut stack = Stack::start(1, 1_024);
+    let before = stack.managed_replica()["endpoint"].as_str().unwrap().to_owned();
+    let port = before.rsplit(':').next().unwrap().to_owned();
+    signal(pid(&stack.manager), Signal::KILL);
+    stack.manager.wait().unwrap();
+    wait_until("no engine is left", || processes_with(&["--port", &port]).is_empty());
+    wait_until("the outage is seen", || {
+        stack.get("/readyz").is_some_and(|it| it["ready"] == false)
+    });
+    let mut waiting = stack.open(&json!({"prompt": "And", "max_tokens": 4}));
+    stack.restart_manager();
+    assert_eq!(waiting.until("end").data["tokens_out"], 4);
+}
+
+// OC-CTRL-2082
+#[test]
+fn both_daemons_stop_in_order_and_leave_nothing() {
+    let mut stack = Stack::start(1, 1_024);
+    let endpoint = stack.managed_replica()["endpoint"].as_str().unwrap().to_owned();
+    let port = endpoint.rsplit(':').next().unwrap().to_owned();
+    signal(pid(&stack.orchestrator), Signal::TERM);
+    assert!(stack.orchestrator.wait().unwrap().success());
+    signal(pid(&stack.manager), Signal::TERM);
+    assert!(stack.manager.wait().unwrap().success());
+    assert_eq!(processes_with(&["--port", &port]), Vec::<i32>::new());
+}
