@@ -6,8 +6,9 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${LLAMA_ORCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/llama-orch}
 # The folder's name says what is in it, so that a changed pin or launcher is a new installation.
-stamp=$(cat "$here/requirements.txt" "$here/launcher.py" "$here/install.sh" | sha256sum | cut -c1-12)
-target=$cache/llamacpp-$stamp
+stamp=$(cat "$here/requirements.txt" "$here/launcher.py" "$here/install.sh" | sha256sum | cut -c1-8)
+version=$(sed -n 's/^xllamacpp==\([0-9.]*\).*/\1/p' "$here/requirements.txt")
+target=$cache/llamacpp-$version-$stamp
 launcher=$target/bin/llama-server
 
 die() {
@@ -43,6 +44,8 @@ free_kib=$(df -Pk "$cache" | awk 'NR == 2 { print $4 }')
 exec 9>"$cache/install.lock"
 flock 9
 if [[ ! -x $launcher ]]; then
+  # What a killed installation left; under the lock nobody else's work.
+  rm -rf "$cache"/installing.*
   work=$(mktemp -d "$cache/installing.XXXXXX")
   trap 'rm -rf "$work"' EXIT
   printf 'installing llama.cpp (34 MB, once) into %s\n' "$target" >&2

@@ -5,20 +5,28 @@ The key comes from LLAMA_API_KEY, never from the command line.
 """
 
 import argparse
+import importlib.metadata
 import os
 import signal
 import sys
 import threading
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        sys.stderr.write(f"error: invalid argument: {message}\n")
+        sys.stderr.write(f"error: {message}\n")
         sys.exit(1)
 
 
+def version():
+    return f"llama.cpp server in xllamacpp {importlib.metadata.version('xllamacpp')}"
+
+
 def parse():
-    parser = Parser(allow_abbrev=False)
+    parser = Parser(prog="llama-server", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=version())
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
@@ -31,14 +39,18 @@ def parse():
     parser.add_argument("--slots", action="store_true")
     parser.add_argument("--jinja", action="store_true")
     parser.add_argument("--no-ui", action="store_true")
-    return parser.parse_args()
+    arguments, unknown = parser.parse_known_args()
+    if unknown:
+        parser.error(f"invalid argument: {unknown[0]}")
+    return arguments
 
 
 def main():
     arguments = parse()
-    # A stop request must not wait for the engine's C++ threads.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))
+    # Python runs its handlers between bytecodes only: while a model loads, in C++, just the default
+    # action ends the process at once.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
     import xllamacpp
 
@@ -66,7 +78,11 @@ def main():
         server = xllamacpp.Server(params)
     except Exception as error:  # the wheel raises plain RuntimeError
         sys.stderr.write(f"error: {error}\n")
+        sys.stderr.flush()
         os._exit(1)
+    # A stop must not wait for the engine's C++ threads.
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: os._exit(0))
     print("listening", server.listening_address, flush=True)
     threading.Event().wait()
 
