@@ -61,7 +61,9 @@ impl<'a> Relay<'a> {
             }
             for event in &events {
                 match event {
-                    GenerationEvent::PromptProgress { .. } => {}
+                    GenerationEvent::PromptProgress { total, .. } => {
+                        stream.progress.usage.tokens_in = u64::from(*total);
+                    }
                     GenerationEvent::Tokens(piece) => {
                         if self.first_token.is_none() {
                             self.first_token = Some(now);

@@ -14,9 +14,9 @@ fn pid(child: &Child) -> i32 {
 // ORCH-3038, OC-CTRL-2028
 #[test]
 fn a_killed_engine_is_a_typed_error_and_a_restart() {
-    let stack = Stack::start(1, 16_384);
-    let body = json!({"prompt": "And", "max_tokens": 16_000,
-        "sampling": {"temperature": 1.2, "top_p": 1.0, "top_k": 0, "min_p": 0.0}});
+    let stack = Stack::start(1, 1_024);
+    let body = json!({"prompt": "And", "max_tokens": 1_000,
+        "sampling": {"temperature": 1.2, "top_p": 1.0, "min_p": 0.0}});
     let mut running = stack.open(&body);
     running.until("token");
     let engines = stack.engine_pids();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stack::{Stack, wait_until};
+use crate::stack::{Events, Stack, wait_until};
 
 fn greedy(prompt: &str, max_tokens: u32) -> Value {
     json!({"prompt": prompt, "max_tokens": max_tokens, "sampling": {"temperature": 0.0}})
@@ -110,28 +110,47 @@ fn a_prompt_beyond_the_context_is_refused_with_the_engines_own_count() {
 
 // ORCH-2003, ORCH-3017, ORCH-3026
 #[test]
-fn a_cancel_mid_stream_frees_the_engines_slot() {
-    // A context far beyond what the model was trained for, so that a run would take long.
-    let stack = Stack::start(1, 16_384);
-    let mut running = None;
-    // The model may end its text early; some seed of a few goes on.
-    for seed in 0..8 {
-        let body = json!({"prompt": "And", "max_tokens": 16_000, "seed": seed,
-            "sampling": {"temperature": 1.2, "top_p": 1.0, "top_k": 0, "min_p": 0.0}});
-        let mut events = stack.open(&body);
-        let task = events.until("queued").data["task_id"].as_str().unwrap().to_owned();
-        events.until("token");
-        if stack.engine_busy() == 1 {
-            running = Some((task, events));
-            break;
-        }
-    }
-    let (task, mut events) = running.expect("one of the runs was still going");
+fn a_cancel_mid_stream_stops_the_engine_and_frees_its_slot() {
+    let stack = Stack::start(1, 1_024);
+    let (task, mut events, before) = long_run(&stack);
     assert_eq!(stack.post(&format!("/v1/tasks/{task}/cancel"), &json!({})), 204);
     assert_eq!(events.until("end").data["finish_reason"], "cancelled");
     assert_eq!(events.next(), None);
     wait_until("the engine's slot is free", || stack.engine_busy() == 0);
+    // It did not decode to the end for nobody.
+    let decoded = stack.engine_decodes() - before;
+    assert!(decoded < 900, "{decoded} tokens were decoded");
     wait_until("our slot is free", || stack.replica()["slots_busy"] == 0);
-    let decoded = stack.get(&format!("/v1/tasks/{task}")).unwrap();
-    assert!(decoded["usage"]["tokens_out"].as_u64().unwrap() < 16_000, "{decoded}");
+    let task = stack.get(&format!("/v1/tasks/{task}")).unwrap();
+    assert_eq!((&task["state"], &task["usage"]["tokens_in"]), (&"cancelled".into(), &3.into()));
+}
+
+// ORCH-3017
+#[test]
+fn a_client_that_hangs_up_frees_the_slot() {
+    let stack = Stack::start(1, 1_024);
+    let (task, events, before) = long_run(&stack);
+    drop(events);
+    let path = format!("/v1/tasks/{task}");
+    wait_until("the task is cancelled", || stack.get(&path).unwrap()["state"] == "cancelled");
+    wait_until("the engine's slot is free", || stack.engine_busy() == 0);
+    let decoded = stack.engine_decodes() - before;
+    assert!(decoded < 900, "{decoded} tokens were decoded");
+}
+
+/// A run that has begun, and the engine's count of decodes before it. Most of its 1,000 tokens are to come. The model may end its text early;
+/// of a few seeds, one goes on.
+fn long_run(stack: &Stack) -> (String, Events, u64) {
+    for seed in 0..8 {
+        let before = stack.engine_decodes();
+        let body = json!({"prompt": "And", "max_tokens": 1_000, "seed": seed,
+            "disconnect_grace_ms": 0, "sampling": {"temperature": 1.2, "top_p": 1.0, "min_p": 0.0}});
+        let mut events = stack.open(&body);
+        let task = events.until("queued").data["task_id"].as_str().unwrap().to_owned();
+        events.until("token");
+        if stack.engine_busy() == 1 {
+            return (task, events, before);
+        }
+    }
+    panic!("every run ended at once");
 }

@@ -129,12 +129,23 @@ impl Stack {
 
     /// Slots that the engine itself says are processing.
     pub(crate) fn engine_busy(&self) -> usize {
+        let slots: Value = serde_json::from_str(&self.ask_engine("/slots")).unwrap();
+        slots.as_array().unwrap().iter().filter(|it| it["is_processing"] == true).count()
+    }
+
+    /// Decode steps since the engine's start.
+    pub(crate) fn engine_decodes(&self) -> u64 {
+        let metrics = self.ask_engine("/metrics");
+        let line = metrics.lines().find_map(|it| it.strip_prefix("llamacpp:n_decode_total "));
+        line.unwrap().trim().parse().unwrap()
+    }
+
+    fn ask_engine(&self, path: &str) -> String {
         let replica = self.managed_replica();
-        let url = format!("{}/slots", replica["endpoint"].as_str().unwrap());
+        let url = format!("{}{path}", replica["endpoint"].as_str().unwrap());
         let key = format!("Bearer {}", replica["engine_key"].as_str().unwrap());
         let request = self.agent.get(&url).header("authorization", key);
-        let slots: Value = request.call().unwrap().body_mut().read_json().unwrap();
-        slots.as_array().unwrap().iter().filter(|it| it["is_processing"] == true).count()
+        request.call().unwrap().body_mut().read_to_string().unwrap()
     }
 
     /// Processes whose command line names this test's own folder or engine port.
