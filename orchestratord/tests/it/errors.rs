@@ -3,7 +3,7 @@
 use crate::client::Answer;
 use crate::rig::{Rig, Setup, wait_until};
 
-/// Status, code and the parts that every error has.
+/// Status, code and the parts that every error has: OC-CTRL-2033 for `retriable`.
 fn check(answer: &Answer, status: u16, code: &str) {
     let body = answer.json();
     assert_eq!((answer.status, &body["code"]), (status, &code.into()), "{body}");

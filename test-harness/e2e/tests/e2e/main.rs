@@ -4,4 +4,5 @@
 mod cli;
 mod deaths;
 mod generation;
+mod logs;
 mod stack;

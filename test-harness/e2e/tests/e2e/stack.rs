@@ -1,5 +1,6 @@
 //! Both daemons and their engine, for the length of a test.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ pub(crate) struct Stack {
     pub(crate) manager: Child,
     pub(crate) orchestrator: Child,
     agent: Agent,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// One event of a stream.
@@ -59,15 +60,15 @@ impl Stack {
         let stack = Self {
             url: format!("http://127.0.0.1:{port}"),
             manager_url: format!("http://127.0.0.1:{manager_port}"),
-            manager: daemon("pool-managerd", &config),
-            orchestrator: daemon("orchestratord", &config),
+            manager: daemon("pool-managerd", &config, folder.path()),
+            orchestrator: daemon("orchestratord", &config, folder.path()),
             config,
             agent: Agent::config_builder()
                 .http_status_as_error(false)
                 .timeout_global(Some(Duration::from_secs(60)))
                 .build()
                 .into(),
-            _folder: folder,
+            folder,
         };
         stack.wait_ready();
         stack
@@ -80,7 +81,14 @@ impl Stack {
     }
 
     pub(crate) fn restart_manager(&mut self) {
-        self.manager = daemon("pool-managerd", &self.config);
+        self.manager = daemon("pool-managerd", &self.config, self.folder.path());
+    }
+
+    /// What a daemon has logged so far, as text and line by line.
+    pub(crate) fn log(&self, name: &str) -> (String, Vec<Value>) {
+        let text = std::fs::read_to_string(self.folder.path().join(name)).unwrap();
+        let lines = text.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+        (text, lines)
     }
 
     /// `None` while nothing answers.
@@ -242,9 +250,10 @@ pub(crate) fn program(name: &str) -> PathBuf {
     path
 }
 
-fn daemon(name: &str, config: &Path) -> Child {
+fn daemon(name: &str, config: &Path, logs: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(logs.join(name)).unwrap();
     let mut command = Command::new(program(name));
-    command.arg("--config").arg(config).stdin(Stdio::null()).stderr(Stdio::null());
+    command.arg("--config").arg(config).stdin(Stdio::null()).stderr(log);
     command.spawn().unwrap()
 }
 
