@@ -3,6 +3,7 @@
 
 mod ci;
 mod process;
+mod test;
 mod tidy;
 mod up;
 mod validate;
@@ -49,20 +50,17 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Up(up) => up::run(&up),
-        Command::Test { arguments } => ci::test(&arguments),
+        Command::Up(up) => up::run(&up).map(|()| ExitCode::SUCCESS),
+        Command::Test { arguments } => test::run_tests(&arguments),
         Command::Ci => ci::ci(),
-        Command::Tidy { write } => tidy::run(root(), write),
-        Command::ValidateConfig { file } => return validate::run(&file),
+        Command::Tidy { write } => tidy::run(root(), write).map(|()| ExitCode::SUCCESS),
+        Command::ValidateConfig { file } => Ok(validate::run(&file)),
         Command::Leash { parent, command } => process::leash(parent, &command),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 /// The project's folder.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -13,12 +13,22 @@ use crate::root;
 
 /// Runs a command in the project's folder and waits; its output is ours.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command
-        .current_dir(root())
-        .status()
-        .with_context(|| format!("cannot run `{}`", command.get_program().to_string_lossy()))?;
+    let status = status(command)?;
     ensure!(status.success(), "`{}` failed ({status})", shown(command));
     Ok(())
+}
+
+/// Like [`run`], for a command that explains its failure itself.
+pub(crate) fn exit_code(command: &mut Command) -> anyhow::Result<ExitCode> {
+    let code = status(command)?.code().and_then(|it| u8::try_from(it).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn status(command: &mut Command) -> anyhow::Result<ExitStatus> {
+    command
+        .current_dir(root())
+        .status()
+        .with_context(|| format!("cannot run `{}`", command.get_program().to_string_lossy()))
 }
 
 fn shown(command: &Command) -> String {
@@ -37,6 +47,13 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let output = Command::new("sh").args(["-c", &format!("command -v {name}")]).output().ok()?;
     let path = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && !path.trim().is_empty()).then(|| PathBuf::from(path.trim()))
+}
+
+/// Where the installers under `ci/scripts` put things; the same rule as theirs.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+    let user = || set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    set("LLAMA_ORCH_CACHE").or_else(|| Some(user()?.join("llama-orch")))
 }
 
 /// The launcher of the pinned llama.cpp; installs it the first time.
@@ -77,7 +94,7 @@ pub(crate) fn spawn_leashed(
 }
 
 /// The other side of [`spawn_leashed`]: asks for the signal, then becomes the program.
-pub(crate) fn leash(parent: i32, command: &[OsString]) -> anyhow::Result<()> {
+pub(crate) fn leash(parent: i32, command: &[OsString]) -> anyhow::Result<ExitCode> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
     let now = getppid().map_or(0, |it| it.as_raw_nonzero().get());
     ensure!(now == parent, "our parent died before we started");
