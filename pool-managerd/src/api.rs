@@ -1,6 +1,7 @@
 //! What orchestratord and operators ask a manager.
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,23 +70,23 @@ fn error(status: StatusCode, code: &str, message: String) -> Response {
     (status, Json(ErrorBody { code: code.into(), message })).into_response()
 }
 
-async fn not_found(request: Request) -> Response {
+fn not_found(request: Request) -> Ready<Response> {
     let message = format!("there is no {}", request.uri().path());
-    std::future::ready(error(StatusCode::NOT_FOUND, "NOT_FOUND", message)).await
+    ready(error(StatusCode::NOT_FOUND, "NOT_FOUND", message))
 }
 
-async fn method_not_allowed(request: Request) -> Response {
+fn method_not_allowed(request: Request) -> Ready<Response> {
     let message = format!("{} does not take {}", request.uri().path(), request.method());
-    std::future::ready(error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)).await
+    ready(error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message))
 }
 
 /// The snapshot, then changes, then heartbeats. A watcher that fell behind gets a new snapshot.
-async fn watch(State(app): State<App>) -> Response {
-    let (snapshot, changes) = std::future::ready(app.site.host.watch()).await;
+fn watch(State(app): State<App>) -> Ready<Response> {
+    let (snapshot, changes) = app.site.host.watch();
     let state = Watching { site: app.site, changes, first: Some(snapshot) };
     let body = Body::from_stream(stream::unfold(state, next_event));
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
-    (headers, body).into_response()
+    ready((headers, body).into_response())
 }
 
 struct Watching {
@@ -103,7 +104,12 @@ async fn next_event(mut state: Watching) -> Option<(Result<String, Infallible>, 
             tokio::select! {
                 change = tokio::time::timeout(heartbeat, state.changes.recv()) => match change {
                     Ok(Ok(pool)) => WatchEvent::Pool(pool),
-                    Ok(Err(RecvError::Lagged(_))) => WatchEvent::Snapshot(state.site.host.snapshot()),
+                    Ok(Err(RecvError::Lagged(_))) => {
+                        // A new receiver too: what the old one still holds is older than this.
+                        let (snapshot, changes) = state.site.host.watch();
+                        state.changes = changes;
+                        WatchEvent::Snapshot(snapshot)
+                    }
                     Ok(Err(RecvError::Closed)) => return None,
                     Err(_) => WatchEvent::Heartbeat,
                 },
@@ -115,25 +121,26 @@ async fn next_event(mut state: Watching) -> Option<(Result<String, Infallible>, 
     Some((Ok(format!("data: {data}\n\n")), state))
 }
 
-async fn pools(State(app): State<App>) -> Json<Snapshot> {
-    std::future::ready(Json(app.site.host.snapshot())).await
+fn pools(State(app): State<App>) -> Ready<Json<Snapshot>> {
+    ready(Json(app.site.host.snapshot()))
 }
 
-async fn metrics(State(app): State<App>) -> Response {
-    let text = std::future::ready(app.site.telemetry.render()).await;
-    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
+fn metrics(State(app): State<App>) -> Ready<Response> {
+    let text = app.site.telemetry.render();
+    ready(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }
 
-async fn healthz() -> &'static str {
-    std::future::ready("ok\n").await
+/// The process serves requests; nothing more.
+fn healthz() -> Ready<&'static str> {
+    ready("ok\n")
 }
 
-/// 200 when every pool has a ready replica, else 503 with one line for each that has none.
-async fn readyz(State(app): State<App>) -> (StatusCode, String) {
-    let unready = std::future::ready(app.site.host.unready()).await;
-    if unready.is_empty() {
-        (StatusCode::OK, "ready\n".into())
+/// 200 when every managed pool has a ready replica, else 503 with what is the matter.
+fn readyz(State(app): State<App>) -> Ready<Response> {
+    let unready = app.site.host.unready();
+    ready(if unready.is_empty() {
+        "ready\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, unready.join("\n") + "\n")
-    }
+        error(StatusCode::SERVICE_UNAVAILABLE, "POOL_UNREADY", unready.join("; "))
+    })
 }

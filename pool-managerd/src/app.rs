@@ -6,43 +6,67 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adapter_api::Adapter;
 use anyhow::Context;
-use config_schema::{Config, EngineSource, ManagerConfig};
+use config_schema::{Config, ManagerConfig};
 use http_shell::{Credentials, Guard, ServeLimits};
-use pool_api::ReplicaState;
+use llamacpp::LlamaCpp;
+use pool_api::{Origin, Replica, ReplicaState};
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, App};
-use crate::digest;
-use crate::engine::Environment;
+use crate::digest::Digests;
+use crate::engine::{Environment, Ports};
 use crate::host::Host;
 use crate::replica::{ReplicaTask, Site};
 use crate::telemetry::Telemetry;
 
 /// After the engines are gone: how long connections may take to notice.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// 128 bits in the densest text there is take 22 characters; hex takes 32.
+const TOKEN_BYTES_MIN: usize = 22;
+const IDLE_POLL: Duration = Duration::from_millis(250);
+/// Twice, because what was sent just before orchestratord saw the drain may still be on its way.
+const IDLE_POLLS: u32 = 2;
+
+/// Reads what the configuration points to, which is as much part of it.
+///
+/// # Errors
+/// The token file cannot be read or holds no fit token.
+pub(crate) fn credentials(config: &ManagerConfig) -> anyhow::Result<Credentials> {
+    let Some(path) = &config.token_file else { return Ok(Credentials::Open) };
+    let token = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the token file `{}`", path.display()))?;
+    let token = token.trim();
+    anyhow::ensure!(
+        TOKEN_BYTES_MIN <= token.len(),
+        "the token file `{}` holds {} characters: expected a random token of at least {} (`llorch \
+         key new` makes one)",
+        path.display(),
+        token.len(),
+        TOKEN_BYTES_MIN
+    );
+    let digest = Sha256::digest(token).into();
+    Ok(Credentials::Digests(vec![("token_file".into(), digest)]))
+}
 
 /// Runs until a signal, then drains and stops every engine.
-pub(crate) async fn run(config: Config, environment: Environment) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    config: Config,
+    credentials: Credentials,
+    environment: Environment,
+) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let manager = config.pool_manager.clone();
     make_data_dir(&manager)?;
-    let credentials = credentials(&manager)?;
     let listeners = http_shell::bind(&manager.bind.addresses()).await?;
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
-    let site = Arc::new(Site {
-        host: Host::new(&manager, instance()),
-        config: manager,
-        telemetry: Telemetry::new(),
-        environment,
-        drain: CancellationToken::new(),
-        stop: CancellationToken::new(),
-    });
-    let guard = guard(&site.config, &addresses, credentials);
+    let guard = guard(&manager, &addresses, credentials);
+    let site = Arc::new(site(manager, environment));
     let app = App { site: Arc::clone(&site), guard: Arc::new(guard) };
     let stop_serving = CancellationToken::new();
     let limits = ServeLimits {
@@ -51,74 +75,85 @@ pub(crate) async fn run(config: Config, environment: Environment) -> anyhow::Res
         connections: config.limits.connections,
         write_stall: Duration::from_millis(config.stream.write_stall_ms),
     };
-    let tracker = TaskTracker::new();
+    let server = TaskTracker::new();
     let router = api::router(app);
-    tracker.spawn(http_shell::serve(listeners, router, limits, stop_serving.clone(), FAREWELL));
-    let replicas = start_replicas(&site);
+    server.spawn(http_shell::serve(listeners, router, limits, stop_serving.clone(), FAREWELL));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), profile = ?config.profile, listen = ?addresses,
         metrics = "/metrics", pools = site.config.pools.len(), "serving"
     );
+    for (pool_index, pool) in site.config.pools.iter().enumerate() {
+        for index in 0..pool.replicas.get() as usize {
+            site.tracker.spawn(ReplicaTask::new(Arc::clone(&site), pool_index, index).run());
+        }
+    }
 
     let name = signals.next().await;
     tracing::info!(signal = name, "draining; a second signal skips the wait");
-    site.drain.cancel();
-    tokio::select! {
-        () = idle(&site) => {}
-        () = tokio::time::sleep(Duration::from_millis(config.drain_ms)) => {}
-        _ = signals.next() => {}
-    }
-    site.stop.cancel();
-    replicas.wait().await;
+    stop_engines(&site, Duration::from_millis(config.drain_ms), &mut signals).await;
     stop_serving.cancel();
-    tracker.close();
-    tracker.wait().await;
+    server.close();
+    server.wait().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// One task per replica, and one per model file for its digest.
-fn start_replicas(site: &Arc<Site>) -> TaskTracker {
-    let replicas = TaskTracker::new();
-    for (pool_index, pool) in site.config.pools.iter().enumerate() {
-        for index in 0..pool.replicas.get() as usize {
-            replicas.spawn(ReplicaTask::new(Arc::clone(site), pool_index, index).run());
-        }
-        if let EngineSource::Managed { model_path, .. } = &pool.source {
-            let (site, model) = (Arc::clone(site), model_path.clone());
-            replicas.spawn_blocking(move || publish_digest(&site, pool_index, &model));
-        }
-    }
-    replicas.close();
-    replicas
-}
-
-/// A file that cannot be read is the replica's to report.
-fn publish_digest(site: &Site, pool_index: usize, model: &std::path::Path) {
-    let memory = site.config.data_dir.join("digests.json");
-    let Ok(digest) = digest::of_file(model, &memory) else { return };
-    for index in 0..site.config.pools[pool_index].replicas.get() as usize {
-        site.host.update(pool_index, index, |it| it.model_digest = Some(digest.clone()));
+fn site(config: ManagerConfig, environment: Environment) -> Site {
+    Site {
+        host: Host::new(&config, instance()),
+        telemetry: Telemetry::new(),
+        environment,
+        ports: Ports::new(config.port_range),
+        digests: Digests::new(config.data_dir.join("digests.json")),
+        tracker: TaskTracker::new(),
+        drain: CancellationToken::new(),
+        stop: CancellationToken::new(),
+        hurry: CancellationToken::new(),
+        config,
     }
 }
 
-/// Resolves when no engine runs a sequence any more; orchestratord holds the connections.
+/// Lets running sequences end for at most `wait`, then stops. Each signal skips the wait under way.
+async fn stop_engines(site: &Site, wait: Duration, signals: &mut Signals) {
+    site.host.drain();
+    site.drain.cancel();
+    tokio::select! {
+        () = idle(site) => {}
+        () = tokio::time::sleep(wait) => {}
+        _ = signals.next() => {}
+    }
+    site.stop.cancel();
+    site.tracker.close();
+    tokio::select! {
+        () = site.tracker.wait() => return,
+        _ = signals.next() => site.hurry.cancel(),
+    }
+    site.tracker.wait().await;
+}
+
+/// Resolves when no engine of ours runs a sequence any more; orchestratord holds the connections.
 async fn idle(site: &Site) {
-    use adapter_api::Adapter;
-    loop {
-        let mut running = 0;
-        for pool in site.host.snapshot().pools {
-            for replica in pool.replicas.iter().filter(|it| it.state == ReplicaState::Draining) {
-                let Some(url) = &replica.endpoint else { continue };
-                let engine = llamacpp::LlamaCpp::new(url, replica.engine_key.as_deref());
-                running += engine.load().await.map_or(0, |it| it.running);
-            }
-        }
-        if running == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
+    let mut idle_polls = 0;
+    while idle_polls < IDLE_POLLS {
+        idle_polls = if running(site).await == 0 { idle_polls + 1 } else { 0 };
+        tokio::time::sleep(IDLE_POLL).await;
     }
+}
+
+async fn running(site: &Site) -> u32 {
+    let mut running = 0;
+    let pools = site.host.snapshot().pools;
+    for pool in pools.iter().filter(|it| it.origin == Origin::Managed) {
+        let serves =
+            |it: &&Replica| matches!(it.state, ReplicaState::Ready | ReplicaState::Draining);
+        for replica in pool.replicas.iter().filter(serves) {
+            let Some(url) = &replica.endpoint else { continue };
+            let engine = LlamaCpp::new(url, replica.engine_key.as_deref());
+            // An engine that does not answer is not waited for.
+            running += engine.load().await.map_or(0, |it| it.running);
+        }
+    }
+    running
 }
 
 struct Signals {
@@ -150,14 +185,6 @@ fn make_data_dir(config: &ManagerConfig) -> anyhow::Result<()> {
             logs.display()
         )
     })
-}
-
-fn credentials(config: &ManagerConfig) -> anyhow::Result<Credentials> {
-    let Some(path) = &config.token_file else { return Ok(Credentials::Open) };
-    let token = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the token file `{}`", path.display()))?;
-    let digest = Sha256::digest(token.trim()).into();
-    Ok(Credentials::Digests(vec![("token_file".into(), digest)]))
 }
 
 fn guard(config: &ManagerConfig, addresses: &[SocketAddr], credentials: Credentials) -> Guard {

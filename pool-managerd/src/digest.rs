@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 /// A file is taken for unchanged while its size, inode and modification time are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,36 +20,61 @@ struct Known {
     digest: String,
 }
 
-/// `sha256:` and 64 hex digits. Blocks for as long as reading the file takes.
-///
-/// # Errors
-/// When the file cannot be read. A memory that cannot be written is no error: the next start computes
-/// again.
-pub(crate) fn of_file(model: &Path, memory: &Path) -> io::Result<String> {
-    let metadata = std::fs::metadata(model)?;
-    let mut known: BTreeMap<PathBuf, Known> = std::fs::read(memory)
-        .ok()
-        .and_then(|it| serde_json::from_slice(&it).ok())
-        .unwrap_or_default();
-    let modified_ns = metadata.mtime().saturating_mul(1_000_000_000) + metadata.mtime_nsec();
-    let same = |it: &&Known| {
-        (it.size, it.inode, it.modified_ns) == (metadata.len(), metadata.ino(), modified_ns)
-    };
-    if let Some(it) = known.get(model).filter(same) {
-        return Ok(it.digest.clone());
-    }
-    let digest = compute(model)?;
-    let entry =
-        Known { size: metadata.len(), inode: metadata.ino(), modified_ns, digest: digest.clone() };
-    known.insert(model.to_owned(), entry);
-    if let Err(error) = store(memory, &known) {
-        tracing::warn!(%error, path = %memory.display(), "cannot remember model digests");
-    }
-    Ok(digest)
+/// The digests that this host knows.
+pub(crate) struct Digests {
+    memory: PathBuf,
+    /// One file at a time: two readers of one disk would both be slower, and replicas of one pool
+    /// ask for the same file.
+    turn: Mutex<()>,
 }
 
-fn compute(model: &Path) -> io::Result<String> {
-    let mut file = File::open(model)?;
+impl Digests {
+    /// `memory` need not exist.
+    pub(crate) fn new(memory: PathBuf) -> Self {
+        Self { memory, turn: Mutex::default() }
+    }
+
+    /// `sha256:` and 64 hex digits. Blocks for as long as reading the file takes, or until `stop`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or `Interrupted` after `stop`. A memory that cannot be written
+    /// is no error: the next start computes again.
+    pub(crate) fn of_file(&self, model: &Path, stop: &CancellationToken) -> io::Result<String> {
+        let _turn = self.turn.lock().expect("no holder panics");
+        let mut file = File::open(model)?;
+        let metadata = file.metadata()?;
+        let mut known: BTreeMap<PathBuf, Known> = std::fs::read(&self.memory)
+            .ok()
+            .and_then(|it| serde_json::from_slice(&it).ok())
+            .unwrap_or_default();
+        let modified_ns = metadata.mtime().saturating_mul(1_000_000_000) + metadata.mtime_nsec();
+        let same = |it: &&Known| {
+            (it.size, it.inode, it.modified_ns) == (metadata.len(), metadata.ino(), modified_ns)
+        };
+        if let Some(it) = known.get(model).filter(same) {
+            return Ok(it.digest.clone());
+        }
+        let digest = compute(&mut file, stop)?;
+        let (size, inode) = (metadata.len(), metadata.ino());
+        known.insert(model.to_owned(), Known { size, inode, modified_ns, digest: digest.clone() });
+        if let Err(error) = self.store(&known) {
+            tracing::warn!(%error, path = %self.memory.display(), "cannot remember model digests");
+        }
+        Ok(digest)
+    }
+
+    /// Whole or not at all.
+    fn store(&self, known: &BTreeMap<PathBuf, Known>) -> io::Result<()> {
+        let temporary = self.memory.with_extension("tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(known)?)?;
+        // Else a power cut may leave the new name on an empty file.
+        file.sync_data()?;
+        std::fs::rename(temporary, &self.memory)
+    }
+}
+
+fn compute(file: &mut File, stop: &CancellationToken) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -56,14 +83,9 @@ fn compute(model: &Path) -> io::Result<String> {
             let hex: String = hasher.finalize().iter().map(|it| format!("{it:02x}")).collect();
             return Ok(format!("sha256:{hex}"));
         }
+        if stop.is_cancelled() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         hasher.update(&buffer[..read]);
     }
-}
-
-/// Whole or not at all.
-fn store(memory: &Path, known: &BTreeMap<PathBuf, Known>) -> io::Result<()> {
-    let temporary = memory.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec_pretty(known)?)?;
-    std::fs::rename(temporary, memory)
 }

@@ -3,20 +3,26 @@
 mod check;
 mod command;
 mod output;
+mod ports;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::process::{Child, ChildStdin};
-use tokio::time::{Instant, sleep, timeout};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::time::timeout;
 
 pub(crate) use check::{Needs, check, meminfo};
-pub(crate) use command::{EngineCommand, INHERITED, KeyedPort};
+pub(crate) use command::{EngineCommand, INHERITED};
 use output::Output;
+pub(crate) use ports::{KeyedPort, Ports};
 
 use crate::guard;
 use crate::supervisor::Failure;
@@ -24,95 +30,127 @@ use crate::supervisor::Failure;
 /// What an engine inherits of our environment, read once in `main`.
 pub(crate) type Environment = BTreeMap<String, String>;
 
-/// An engine's process group. Dropping it kills the group.
+/// The guard forks before it does anything else; longer means that the machine stands still.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
+
+/// An engine with all that it starts. Dropping it kills them.
 pub(crate) struct Process {
     guard: Child,
-    group: Pid,
     /// Open for as long as the engine may live; see `guard.rs`.
-    _pipe: ChildStdin,
+    link: Option<UnixStream>,
+    /// Leads a process group of its own.
+    engine: Pid,
     output: Arc<Output>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start the engine guard")]
-pub(crate) struct SpawnError {
-    #[source]
-    source: std::io::Error,
+pub(crate) enum SpawnError {
+    #[error("cannot start the engine's guard: {0}")]
+    Guard(#[source] io::Error),
+    #[error("the engine's guard did not report a process: {said}")]
+    Silent { said: String },
 }
 
 impl Process {
-    /// Spawns the guard, which spawns the engine.
-    pub(crate) fn spawn(command: &EngineCommand, log: PathBuf) -> Result<Self, SpawnError> {
-        let error = |source| SpawnError { source };
-        let own = std::env::current_exe().map_err(error)?;
-        let mut guard = tokio::process::Command::new(own)
+    /// Spawns the guard, which spawns the engine; resolves when that has a pid.
+    pub(crate) async fn spawn(command: &EngineCommand, log: PathBuf) -> Result<Self, SpawnError> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(SpawnError::Guard)?;
+        let mut guard = tokio::process::Command::new(guard::OWN_PROGRAM)
+            .arg0("pool-managerd")
             .arg(guard::GUARD)
             .arg(&command.program)
             .args(&command.arguments)
             .env_clear()
             .envs(&command.environment)
-            .stdin(Stdio::piped())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // A Ctrl-C in the manager's terminal is not the guard's.
             .process_group(0)
-            .kill_on_drop(true)
             .spawn()
-            .map_err(error)?;
-        let group = guard.id().and_then(|it| Pid::from_raw(it.cast_signed()));
-        let pipe = guard.stdin.take();
-        let (Some(group), Some(pipe)) = (group, pipe) else {
-            return Err(error(std::io::ErrorKind::BrokenPipe.into()));
-        };
+            .map_err(SpawnError::Guard)?;
         let output = Output::capture(guard.stdout.take(), guard.stderr.take(), log);
-        Ok(Self { guard, group, _pipe: pipe, output })
+        ours.set_nonblocking(true).map_err(SpawnError::Guard)?;
+        let mut link = UnixStream::from_std(ours).map_err(SpawnError::Guard)?;
+        match timeout(REPORT_LIMIT, report(&mut link)).await {
+            Ok(Some(engine)) => Ok(Self { guard, link: Some(link), engine, output }),
+            Ok(None) | Err(_) => {
+                output.settle().await;
+                Err(SpawnError::Silent { said: output.last_lines() })
+            }
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.group.as_raw_nonzero().get().cast_unsigned()
+        self.engine.as_raw_nonzero().get().cast_unsigned()
     }
 
-    /// Resolves when the engine is gone, with what happened and its last lines. Cancel-safe.
+    /// Resolves when the engine and all that it started are gone, with what happened and its last
+    /// lines. Cancel-safe.
     pub(crate) async fn exited(&mut self) -> (String, Failure) {
         let status = self.guard.wait().await;
-        self.kill_group();
+        if !status.as_ref().is_ok_and(|it| it.code().is_some()) {
+            // The guard itself was killed. The engine died with it; what it forked may not have.
+            let _gone = kill_process_group(self.engine, Signal::KILL);
+        }
         self.output.settle().await;
+        let (cause, kind) = describe(status);
         let lines = self.output.last_lines();
-        let said = if lines.is_empty() { String::new() } else { format!(": {lines}") };
-        match status.map(|it| it.code()) {
-            Ok(Some(code)) if code > 128 => {
-                (format!("engine was killed by signal {}{said}", code - 128), Failure::Signal)
-            }
-            Ok(Some(code)) => (format!("engine exited with code {code}{said}"), Failure::Exit),
-            Ok(None) => (format!("engine's guard was killed{said}"), Failure::Signal),
-            Err(error) => (format!("engine cannot be waited for: {error}"), Failure::Exit),
+        (if lines.is_empty() { cause } else { format!("{cause}: {lines}") }, kind)
+    }
+
+    /// SIGTERM to the engine's group.
+    pub(crate) fn terminate(&self) {
+        let sent = self.link.as_ref().map(|it| it.try_write(&[guard::TERMINATE]));
+        if let Some(Err(error)) = sent {
+            tracing::debug!(pid = self.pid(), %error, "engine is gone before it was asked to go");
         }
     }
 
-    /// SIGKILL to everything in the group.
-    pub(crate) fn kill_group(&self) {
-        // An empty group is what we want.
-        let _gone = kill_process_group(self.group, Signal::KILL);
-    }
-
-    /// SIGTERM, then SIGKILL after `grace`; returns once no member of the group is left.
-    pub(crate) async fn terminate(&mut self, grace: Duration) {
-        let _gone = kill_process_group(self.group, Signal::TERM);
-        if timeout(grace, self.guard.wait()).await.is_err() {
-            tracing::warn!(pid = self.pid(), "engine ignored SIGTERM, killing its process group");
-        }
-        self.kill_group();
-        let _reaped = timeout(Duration::from_secs(5), self.guard.wait()).await;
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while test_kill_process_group(self.group).is_ok() && Instant::now() < deadline {
-            sleep(Duration::from_millis(10)).await;
-        }
+    /// SIGKILL to the engine and all that it started.
+    pub(crate) fn kill(&mut self) {
+        self.link = None;
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.guard.id().is_some() {
-            self.kill_group();
+/// The guard's only word: the engine's pid.
+async fn report(link: &mut UnixStream) -> Option<Pid> {
+    let mut line = String::new();
+    BufReader::new(link).read_line(&mut line).await.ok()?;
+    Pid::from_raw(line.trim().parse().ok()?)
+}
+
+fn describe(status: io::Result<ExitStatus>) -> (String, Failure) {
+    match status.map(|it| it.code()) {
+        Ok(Some(code)) if code == i32::from(guard::CANNOT_RUN) => {
+            ("engine could not be run".into(), Failure::Spawn)
         }
+        Ok(Some(code)) if 128 < code => {
+            let number = code - 128;
+            let name = Signal::from_named_raw(number).and_then(signal_name);
+            let name = name.map_or(String::new(), |it| format!(" ({it})"));
+            (format!("engine was killed by signal {number}{name}"), Failure::Signal)
+        }
+        Ok(Some(code)) => (format!("engine exited with code {code}"), Failure::Exit),
+        Ok(None) => ("engine's guard was killed".into(), Failure::Signal),
+        Err(error) => (format!("engine cannot be waited for: {error}"), Failure::Exit),
     }
+}
+
+/// Of the signals that end engines.
+fn signal_name(signal: Signal) -> Option<&'static str> {
+    let names = [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::INT, "SIGINT"),
+        (Signal::QUIT, "SIGQUIT"),
+        (Signal::ILL, "SIGILL"),
+        (Signal::ABORT, "SIGABRT"),
+        (Signal::BUS, "SIGBUS"),
+        (Signal::FPE, "SIGFPE"),
+        (Signal::KILL, "SIGKILL"),
+        (Signal::SEGV, "SIGSEGV"),
+        (Signal::PIPE, "SIGPIPE"),
+        (Signal::TERM, "SIGTERM"),
+    ];
+    names.into_iter().find(|(it, _)| *it == signal).map(|(_, name)| name)
 }

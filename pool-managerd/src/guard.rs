@@ -1,68 +1,137 @@
 //! Between the manager and each engine stands a small process of ours, so that no engine outlives its
 //! manager, however either of them dies.
 //!
-//! `engine-guard` leads the engine's process group and holds the read end of a pipe whose write end
-//! only the manager has: the kernel closes it with the manager, SIGKILL included, and the guard then
-//! kills the whole group, forked grandchildren too. `engine-exec` asks the kernel to kill the engine
-//! if the guard dies, then becomes the engine. See `.docs/decisions/0003-engine-guard.md`.
+//! `engine-guard` holds one end of a socket whose other end only the manager has: the kernel closes
+//! it with the manager, SIGKILL included, and the guard then kills the engine and all it started.
+//! `engine-exec` asks the kernel to kill the engine if the guard dies, then becomes the engine.
+//! See `.docs/decisions/0003-engines-die-with-their-manager.md`.
 
 use std::ffi::OsString;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitCode};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
-use rustix::process::{Signal, getpgrp, getpid, getppid, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, kill_process_group,
+    set_child_subreaper, set_parent_process_death_signal, wait,
+};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) const GUARD: &str = "engine-guard";
 pub(crate) const EXEC: &str = "engine-exec";
+/// Our own program, also after its file was replaced by an upgrade.
+pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
+/// From manager to guard: SIGTERM to the engine's group. The end of the stream means SIGKILL.
+pub(crate) const TERMINATE: u8 = b'T';
+/// As shells do for a command that cannot be run.
+pub(crate) const CANNOT_RUN: u8 = 127;
 
-/// Runs the engine until it exits or the manager does. Exits as the engine did; a signal's number is
-/// added to 128, as shells do.
+/// Runs the engine until it exits or the manager does, and ends when no descendant is left. Exits as
+/// the engine did; a signal's number is added to 128, as shells do.
 pub(crate) fn guard(command: &[OsString]) -> anyhow::Result<ExitCode> {
-    // One thread: the parent-death signal fires when the *thread* that spawned dies.
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(watch(command))
+    // What the engine starts and abandons comes to us, not to init, even if it left the group.
+    set_child_subreaper(Some(getpid())).context("adopting the engine's orphans")?;
+    let manager = std::io::stdin().as_fd().try_clone_to_owned().context("stdin is no socket")?;
+    let mut manager = UnixStream::from(manager);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // On this thread, which lives as long as the process: the parent-death signal fires when the
+    // *thread* that spawned dies.
+    let engine = spawn(command)?;
+    writeln!(manager, "{}", engine.as_raw_nonzero()).context("reporting the engine's pid")?;
+    manager.set_nonblocking(true)?;
+    std::thread::Builder::new()
+        .name("obey".into())
+        .spawn(move || {
+            // Its end, or not being able to listen, means that the manager is gone.
+            let _gone = runtime.block_on(obey(manager, engine));
+            let _killed = kill_process_group(engine, Signal::KILL);
+        })
+        .context("starting the thread that listens to the manager")?;
+    let status = reap(engine)?;
+    sweep();
+    let code = status.exit_status().or(status.terminating_signal().map(|it| 128 + it));
+    Ok(ExitCode::from(code.and_then(|it| u8::try_from(it).ok()).unwrap_or(1)))
 }
 
-async fn watch(command: &[OsString]) -> anyhow::Result<ExitCode> {
-    // Installed handlers keep a SIGTERM to the group from ending the guard before the engine.
-    let _terminate = signal(SignalKind::terminate())?;
-    let _interrupt = signal(SignalKind::interrupt())?;
-    let own = std::env::current_exe().context("finding our own program")?;
-    let mut child = tokio::process::Command::new(own)
+fn spawn(command: &[OsString]) -> anyhow::Result<Pid> {
+    let engine = Command::new(OWN_PROGRAM)
+        .arg0("pool-managerd")
         .arg(EXEC)
         .arg(getpid().as_raw_nonzero().to_string())
         .args(command)
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
+        .process_group(0)
         .spawn()
         .context("spawning the engine")?;
-    let mut pipe = tokio::io::stdin();
-    let mut byte = [0];
-    let status = tokio::select! {
-        status = child.wait() => status?,
-        _closed = pipe.read(&mut byte) => {
-            // Ends us too.
-            kill_process_group(getpgrp(), Signal::KILL)?;
-            child.wait().await?
-        }
-    };
-    let code = status.code().or(status.signal().map(|it| 128 + it)).unwrap_or(1);
-    // The blocking read of the pipe would keep the runtime from ending.
-    exit(code)
+    Pid::from_raw(engine.id().cast_signed()).context("the engine has no pid")
 }
 
-#[expect(clippy::exit, reason = "a thread is blocked in a read that nothing can cancel")]
-fn exit(code: i32) -> ! {
-    std::process::exit(code)
+/// Does what the manager says, for as long as it lives.
+async fn obey(manager: UnixStream, engine: Pid) -> std::io::Result<()> {
+    let mut manager = tokio::net::UnixStream::from_std(manager)?;
+    // Handlers, because an ignored signal would be ignored by the engine too. Whoever sends these to
+    // every process of ours gets an orderly end all the same: the manager's.
+    let _terminate = signal(SignalKind::terminate())?;
+    let _interrupt = signal(SignalKind::interrupt())?;
+    let _hangup = signal(SignalKind::hangup())?;
+    loop {
+        if manager.read_u8().await? == TERMINATE {
+            // An error means that the engine is gone already.
+            let _sent = kill_process_group(engine, Signal::TERM);
+        }
+    }
+}
+
+/// Waits for the engine, and for what it abandoned meanwhile.
+fn reap(engine: Pid) -> anyhow::Result<WaitStatus> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == engine => return Ok(status),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("waiting for the engine"),
+        }
+    }
+}
+
+/// Kills what is left. Each death may hand us its children, so until there are none.
+fn sweep() {
+    loop {
+        for child in children() {
+            let _gone = kill_process(child, Signal::KILL);
+        }
+        match wait(WaitOptions::empty()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// See `/proc/PID/task/TID/children` in proc(5).
+fn children() -> Vec<Pid> {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let read = |it: std::fs::DirEntry| std::fs::read_to_string(it.path().join("children")).ok();
+    let lists: Vec<String> = threads.flatten().filter_map(read).collect();
+    lists
+        .iter()
+        .flat_map(|it| it.split_whitespace())
+        .filter_map(|it| Pid::from_raw(it.parse().ok()?))
+        .collect()
 }
 
 /// Becomes the engine. Returns only if that fails.
-pub(crate) fn exec(guard: i32, command: &[OsString]) -> anyhow::Result<ExitCode> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+pub(crate) fn exec(guard: i32, command: &[OsString]) -> anyhow::Error {
+    let prepared = set_parent_process_death_signal(Some(Signal::KILL));
     let parent = getppid().map_or(0, |it| it.as_raw_nonzero().get());
-    anyhow::ensure!(parent == guard, "the guard died before the engine started");
-    let (program, arguments) = command.split_first().context("no engine program was given")?;
+    if prepared.is_err() || parent != guard {
+        return anyhow::anyhow!("the guard died before the engine started");
+    }
+    let Some((program, arguments)) = command.split_first() else {
+        return anyhow::anyhow!("no engine program was given");
+    };
     let error = Command::new(program).args(arguments).exec();
-    Err(error).with_context(|| format!("cannot run the engine `{}`", program.display()))
+    anyhow::anyhow!("cannot run `{}`: {error}", program.display())
 }

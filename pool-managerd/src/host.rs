@@ -25,18 +25,31 @@ impl Host {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
+        self.snapshot_of(&self.pools.lock().expect("no holder panics"))
+    }
+
+    fn snapshot_of(&self, pools: &[Pool]) -> Snapshot {
         Snapshot {
             manager_instance: self.instance.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
-            pools: self.pools.lock().expect("no holder panics").clone(),
+            pools: pools.to_vec(),
         }
     }
 
-    /// The present and, without a gap, every change after it.
+    /// The present and, without gap or repetition, every change after it.
     pub(crate) fn watch(&self) -> (Snapshot, broadcast::Receiver<Pool>) {
-        // Subscribed first: a change in between comes twice, which is harmless.
-        let changes = self.changes.subscribe();
-        (self.snapshot(), changes)
+        let pools = self.pools.lock().expect("no holder panics");
+        // Changes are sent under the lock, so none comes between the two.
+        (self.snapshot_of(&pools), self.changes.subscribe())
+    }
+
+    /// Marks every pool as one that takes no new work.
+    pub(crate) fn drain(&self) {
+        let mut pools = self.pools.lock().expect("no holder panics");
+        for pool in pools.iter_mut() {
+            pool.draining = true;
+            let _watched = self.changes.send(pool.clone());
+        }
     }
 
     /// Changes one replica and tells the watchers, if it really changed.
@@ -50,15 +63,38 @@ impl Host {
         }
     }
 
-    /// Why the host is not ready; empty when every pool has a ready replica.
+    /// Why the host is not ready; empty when every managed pool has a ready replica. A server that
+    /// somebody else runs is not this host's to bring up.
     pub(crate) fn unready(&self) -> Vec<String> {
         let pools = self.pools.lock().expect("no holder panics");
         let ready = |pool: &&Pool| pool.replicas.iter().any(|it| it.state == ReplicaState::Ready);
-        let reason = |pool: &Pool| {
-            let cause = pool.replicas.iter().find_map(|it| it.last_error.clone());
-            format!("{}: {}", pool.pool_id, cause.unwrap_or_else(|| "starting".into()))
-        };
-        pools.iter().filter(|it| !ready(it)).map(reason).collect()
+        let managed = pools.iter().filter(|it| it.origin == Origin::Managed);
+        managed.filter(|it| !ready(it)).map(reason).collect()
+    }
+}
+
+fn reason(pool: &Pool) -> String {
+    let states: Vec<String> = pool
+        .replicas
+        .iter()
+        .map(|it| {
+            let cause = it.last_error.as_ref().map_or(String::new(), |it| format!(": {it}"));
+            format!("{} is {}{cause}", it.replica_id, state_name(it.state))
+        })
+        .collect();
+    states.join("; ")
+}
+
+fn state_name(state: ReplicaState) -> &'static str {
+    match state {
+        ReplicaState::Starting => "starting",
+        ReplicaState::Loading => "loading",
+        ReplicaState::Probing => "probing",
+        ReplicaState::Ready => "ready",
+        ReplicaState::Draining => "draining",
+        ReplicaState::Backoff => "waiting to be restarted",
+        ReplicaState::Unready => "unready",
+        ReplicaState::Stopped => "stopped",
     }
 }
 
@@ -109,5 +145,6 @@ fn device(device: &config_schema::Device) -> Device {
 
 /// Declared, or what the machine has.
 pub(crate) fn device_bytes(device: &config_schema::Device) -> u64 {
-    device.memory_mib.map_or_else(|| meminfo("MemTotal:").unwrap_or(u64::MAX), |it| it << 20)
+    let declared = device.memory_mib.map(|it| it.saturating_mul(1 << 20));
+    declared.or_else(|| meminfo("MemTotal:")).unwrap_or(u64::MAX)
 }

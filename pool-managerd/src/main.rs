@@ -13,10 +13,12 @@ mod telemetry;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use config_schema::Config;
+use http_shell::Credentials;
 use tracing_subscriber::EnvFilter;
 
 /// Runs and watches the inference engines of this host.
@@ -51,14 +53,21 @@ enum Internal {
 
 /// `EX_USAGE` of sysexits(3).
 const BAD_CONFIG: u8 = 64;
+const LEFTOVERS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match (&arguments.internal, &arguments.config) {
         (Some(Internal::Guard { command }), _) => guard::guard(command),
-        (Some(Internal::Exec { guard, command }), _) => guard::exec(*guard, command),
+        (Some(Internal::Exec { guard, command }), _) => {
+            complain(&guard::exec(*guard, command));
+            Ok(ExitCode::from(guard::CANNOT_RUN))
+        }
         (None, Some(config)) => manage(config, arguments.check_config),
-        (None, None) => Err(anyhow::anyhow!("--config FILE is needed")),
+        (None, None) => {
+            complain(&anyhow::anyhow!("which configuration? Give --config FILE"));
+            Ok(ExitCode::from(BAD_CONFIG))
+        }
     };
     done.unwrap_or_else(|error| {
         complain(&error);
@@ -67,8 +76,8 @@ fn main() -> ExitCode {
 }
 
 fn manage(path: &Path, check_only: bool) -> anyhow::Result<ExitCode> {
-    let config = match read(path) {
-        Ok(config) => config,
+    let (config, credentials) = match read(path) {
+        Ok(read) => read,
         Err(error) => {
             complain(&error);
             return Ok(ExitCode::from(BAD_CONFIG));
@@ -83,9 +92,12 @@ fn manage(path: &Path, check_only: bool) -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .with_env_filter(EnvFilter::new(&config.log.level))
         .init();
+    stop_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(app::run(config, environment()))?;
-    Ok(ExitCode::SUCCESS)
+    let ran = runtime.block_on(app::run(config, credentials, environment()));
+    // A read from a file system that hangs is not waited for.
+    runtime.shutdown_timeout(LEFTOVERS);
+    ran.map(|()| ExitCode::SUCCESS)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read, once")]
@@ -94,12 +106,22 @@ fn environment() -> engine::Environment {
     engine::INHERITED.iter().filter_map(inherited).collect()
 }
 
-fn read(path: &Path) -> anyhow::Result<Config> {
+/// A replica without its task would be shown as it last was, for ever. The engines end with us.
+fn stop_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+fn read(path: &Path) -> anyhow::Result<(Config, Credentials)> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration `{}`", path.display()))?;
     let config = config_schema::parse(&text).with_context(|| path.display().to_string())?;
     EnvFilter::try_new(&config.log.level).context("/log/level is not a filter")?;
-    Ok(config)
+    let credentials = app::credentials(&config.pool_manager)?;
+    Ok((config, credentials))
 }
 
 #[expect(clippy::print_stderr, reason = "before the log is set up there is only stderr")]

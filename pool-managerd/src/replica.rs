@@ -1,6 +1,7 @@
 //! One task per replica: waits for what happens, asks the supervisor, does what it says.
 
 mod ask;
+mod reach;
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -12,11 +13,14 @@ use llamacpp::LlamaCpp;
 use pool_api::ReplicaState;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::engine::{EngineCommand, Environment, KeyedPort, Needs, Process, check};
+use crate::digest::Digests;
+use crate::engine::{EngineCommand, Environment, Needs, Ports, Process};
 use crate::host::{Host, device_bytes};
 use crate::supervisor::{Effect, Event, Failure, Policy, Supervisor};
 use crate::telemetry::Telemetry;
+use reach::Reach;
 
 /// What the replicas of a host share.
 pub(crate) struct Site {
@@ -24,10 +28,15 @@ pub(crate) struct Site {
     pub(crate) host: Host,
     pub(crate) telemetry: Telemetry,
     pub(crate) environment: Environment,
+    pub(crate) ports: Ports,
+    pub(crate) digests: Digests,
+    pub(crate) tracker: TaskTracker,
     /// Cancelled first: take nothing new.
     pub(crate) drain: CancellationToken,
     /// Cancelled when the drain is over: stop the engines.
     pub(crate) stop: CancellationToken,
+    /// Cancelled if that takes too long for somebody: without grace.
+    pub(crate) hurry: CancellationToken,
 }
 
 type Question = Pin<Box<dyn Future<Output = Event> + Send>>;
@@ -41,12 +50,19 @@ pub(crate) struct ReplicaTask {
     process: Option<Process>,
     /// Where the present incarnation is reached.
     engine: Option<Arc<LlamaCpp>>,
-    at: Option<KeyedPort>,
+    at: Option<Reach>,
     /// The one question under way.
     question: Option<Question>,
-    /// Told to the supervisor already.
-    drained: bool,
-    stopped: bool,
+    /// How far the end has come: what the supervisor was told of drain, stop and hurry.
+    told: Told,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Drain,
+    Stop,
+    Hurry,
 }
 
 impl ReplicaTask {
@@ -55,6 +71,10 @@ impl ReplicaTask {
         let policy = Policy {
             managed: matches!(pool.source, EngineSource::Managed { .. }),
             start_timeout_ms: pool.start_timeout_ms,
+            stop_grace_ms: match &pool.source {
+                EngineSource::Managed { stop_grace_ms, .. } => *stop_grace_ms,
+                EngineSource::External { .. } => 0,
+            },
             restart: pool.restart,
         };
         Self {
@@ -64,8 +84,7 @@ impl ReplicaTask {
             engine: None,
             at: None,
             question: None,
-            drained: false,
-            stopped: false,
+            told: Told::Nothing,
             site,
             pool_index,
             index,
@@ -78,9 +97,6 @@ impl ReplicaTask {
 
     /// Runs until the replica is stopped on request.
     pub(crate) async fn run(mut self) {
-        if let Err(error) = self.attach_external() {
-            self.apply(Event::CheckFailed { cause: error }).await;
-        }
         while self.supervisor.state() != ReplicaState::Stopped {
             let event = self.next_event().await;
             self.apply(event).await;
@@ -90,103 +106,145 @@ impl ReplicaTask {
     async fn next_event(&mut self) -> Event {
         let due = self.supervisor.next_wakeup();
         let at = due.map(|it| self.started + Duration::from_millis(it));
-        let asking = self.question.is_some();
         tokio::select! {
             exit = exited(&mut self.process) => {
                 self.process = None;
+                self.reach(None);
+                self.question = None;
                 Event::Exited { cause: exit.0, kind: exit.1 }
             }
-            () = self.site.stop.cancelled(), if !self.stopped => {
-                self.stopped = true;
-                Event::Stop
+            told = next_order(&self.site, self.told) => {
+                self.told = told.0;
+                told.1
             }
-            () = self.site.drain.cancelled(), if !self.drained => {
-                self.drained = true;
-                Event::Drain
-            }
-            event = answered(&mut self.question), if asking => {
+            event = answered(&mut self.question) => {
                 self.question = None;
                 event
             }
-            () = sleep_until(at), if !asking => Event::Tick,
+            () = sleep_until(at) => Event::Tick,
         }
     }
 
+    /// Applies an event, and at once those that its effects bring about.
     async fn apply(&mut self, event: Event) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let random = getrandom::u32().unwrap_or(u32::MAX);
-        for effect in self.supervisor.apply(now, event, random) {
-            self.perform(effect).await;
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let random = getrandom::u32().unwrap_or(u32::MAX);
+            for effect in self.supervisor.apply(now, event, random) {
+                next = self.perform(effect).await.or(next);
+            }
         }
         self.publish();
     }
 
-    async fn perform(&mut self, effect: Effect) {
+    async fn perform(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Start => self.start(),
+            Effect::Check => self.check(),
+            Effect::Spawn => return Some(self.spawn().await),
             Effect::AskHealth => self.ask(ask::health),
             Effect::Probe => self.ask(ask::probe),
             Effect::Kill => {
                 self.question = None;
-                if let Some(process) = &self.process {
-                    process.kill_group();
+                if let Some(process) = &mut self.process {
+                    process.kill();
                 }
             }
-            Effect::Terminate => self.terminate().await,
-            Effect::Loaded { took_ms } => {
-                let pool = self.pool();
-                tracing::info!(
-                    pool_id = %pool.id, replica_id = %self.replica_id(), model_id = %pool.model_id,
-                    took_ms, "replica ready"
-                );
-                self.site.telemetry.loaded(&pool.model_id, took_ms);
+            Effect::Terminate => {
+                self.question = None;
+                if let Some(process) = &self.process {
+                    process.terminate();
+                }
             }
-            Effect::Failed(kind) => self.failed(kind),
+            Effect::Restarted { cause } => {
+                self.site.telemetry.restarted(&self.pool().id, cause);
+            }
+            Effect::Ready { took_ms } => self.ready(took_ms),
+            Effect::Down { cause, loading } => self.down(cause, loading),
+        }
+        None
+    }
+
+    fn ready(&self, took_ms: u64) {
+        let pool = self.pool();
+        tracing::info!(
+            pool_id = %pool.id, replica_id = %self.replica_id(), model_id = %pool.model_id,
+            engine_version = self.supervisor.properties().map(|it| it.engine_version.as_str()),
+            incarnation = self.supervisor.incarnation(), took_ms, "replica ready"
+        );
+        if matches!(pool.source, EngineSource::Managed { .. }) {
+            self.site.telemetry.loaded(&pool.model_id, took_ms);
         }
     }
 
-    fn failed(&mut self, kind: Failure) {
+    fn down(&mut self, kind: Failure, loading: bool) {
         self.question = None;
         let pool = self.pool();
         let cause = self.supervisor.last_error().unwrap_or_default();
         tracing::warn!(
             pool_id = %pool.id, replica_id = %self.replica_id(), model_id = %pool.model_id,
-            error_code = kind.as_str(), cause, "replica down"
+            incarnation = self.supervisor.incarnation(), error_code = kind.as_str(), cause,
+            "replica down"
         );
-        if self.supervisor.properties().is_none() {
-            self.site.telemetry.load_failed(&pool.model_id);
+        if loading {
+            self.site.telemetry.load_failed(&pool.model_id, kind);
         }
-        self.site.telemetry.restarting(&pool.id, kind);
     }
 
-    /// The check is four bytes and two numbers: done in place.
-    fn start(&mut self) {
-        let EngineSource::Managed { model_path, .. } = &self.pool().source else { return };
-        let named = &self.pool().devices;
-        let devices = self.site.config.devices.iter().filter(|it| named.contains(&it.id));
-        let needs =
-            Needs { model: model_path.clone(), device_bytes: devices.map(device_bytes).sum() };
-        let event = match check(&needs) {
-            Err(error) => Event::CheckFailed { cause: error.to_string() },
-            Ok(()) => match self.spawn() {
-                Ok(process) => {
-                    self.process = Some(process);
-                    Event::Spawned
-                }
-                Err(cause) => Event::SpawnFailed { cause },
-            },
-        };
-        self.question = Some(Box::pin(std::future::ready(event)));
+    fn check(&mut self) {
+        match &self.pool().source {
+            EngineSource::Managed { model_path, .. } => {
+                let named = &self.pool().devices;
+                let devices = self.site.config.devices.iter().filter(|it| named.contains(&it.id));
+                let device_bytes = devices.map(device_bytes).fold(0, u64::saturating_add);
+                let needs = Needs { model: model_path.clone(), device_bytes };
+                self.question = Some(Box::pin(ask::check(needs)));
+            }
+            EngineSource::External { url, key_file, .. } => {
+                let reach = Reach::external(url.clone(), key_file.clone());
+                let event = Event::Checked(reach.as_ref().map(|_| ()).map_err(Clone::clone));
+                self.reach(reach.ok());
+                self.question = Some(Box::pin(std::future::ready(event)));
+            }
+        }
     }
 
-    fn spawn(&mut self) -> Result<Process, String> {
-        let at = KeyedPort::allocate(self.site.config.port_range).map_err(|it| it.to_string())?;
+    fn reach(&mut self, at: Option<Reach>) {
+        self.engine = at.as_ref().map(|it| Arc::new(LlamaCpp::new(&it.url(), it.key())));
+        self.at = at;
+    }
+
+    async fn spawn(&mut self) -> Event {
+        match self.start_process().await {
+            Ok(process) => {
+                self.process = Some(process);
+                self.publish_digest();
+                Event::Spawned
+            }
+            Err(cause) => Event::SpawnFailed { cause },
+        }
+    }
+
+    async fn start_process(&mut self) -> Result<Process, String> {
+        let at = self.site.ports.allocate().map_err(|it| it.to_string())?;
         let command = EngineCommand::new(self.pool(), &at, &self.site.environment)
             .ok_or("an external pool has no process")?;
-        let process = Process::spawn(&command, self.log_path()).map_err(|it| chain(&it))?;
-        self.engine = Some(Arc::new(LlamaCpp::new(&at.url(), Some(&at.key))));
-        self.at = Some(at);
+        let process =
+            Process::spawn(&command, self.log_path()).await.map_err(|it| it.to_string())?;
+        self.reach(Some(Reach::Managed(at)));
         Ok(process)
+    }
+
+    /// Computes the model's digest while the engine loads it, and publishes it when it is there.
+    fn publish_digest(&self) {
+        let EngineSource::Managed { model_path, .. } = &self.pool().source else { return };
+        let (site, model) = (Arc::clone(&self.site), model_path.clone());
+        let (pool, replica) = (self.pool_index, self.index);
+        self.site.tracker.spawn_blocking(move || {
+            // A file that cannot be read is the check's to report.
+            let digest = site.digests.of_file(&model, &site.stop).ok();
+            site.host.update(pool, replica, |it| it.model_digest = digest);
+        });
     }
 
     fn log_path(&self) -> PathBuf {
@@ -201,48 +259,21 @@ impl ReplicaTask {
     where
         F: Future<Output = Event> + Send + 'static,
     {
-        let engine = self.engine.clone().expect("a question comes after a start");
+        let engine = self.engine.clone().expect("a question comes after a check or a start");
         self.question = Some(Box::pin(question(engine)));
-    }
-
-    fn attach_external(&mut self) -> Result<(), String> {
-        let EngineSource::External { url, key_file, .. } = &self.pool().source else {
-            return Ok(());
-        };
-        let key = key_file
-            .as_ref()
-            .map(std::fs::read_to_string)
-            .transpose()
-            .map_err(|it| format!("cannot read the engine's key: {it}"))?;
-        self.engine = Some(Arc::new(LlamaCpp::new(url, key.as_deref().map(str::trim))));
-        Ok(())
-    }
-
-    async fn terminate(&mut self) {
-        let grace = match &self.pool().source {
-            EngineSource::Managed { stop_grace_ms, .. } => Duration::from_millis(*stop_grace_ms),
-            EngineSource::External { .. } => return,
-        };
-        if let Some(process) = &mut self.process {
-            process.terminate(grace).await;
-        }
     }
 
     /// Writes what is known into the host's table.
     fn publish(&self) {
-        let external = match &self.pool().source {
-            EngineSource::External { url, .. } => Some(url.clone()),
-            EngineSource::Managed { .. } => None,
-        };
         let supervisor = &self.supervisor;
         self.site.host.update(self.pool_index, self.index, |it| {
             it.state = supervisor.state();
             it.incarnation = supervisor.incarnation();
-            it.restarts = supervisor.incarnation().saturating_sub(1);
+            it.restarts = supervisor.restarts();
             it.last_error = supervisor.last_error().map(str::to_owned);
             it.pid = self.process.as_ref().map(Process::pid);
-            it.endpoint = external.or_else(|| self.at.as_ref().map(KeyedPort::url));
-            it.engine_key = self.at.as_ref().map(|it| it.key.clone());
+            it.endpoint = self.at.as_ref().map(Reach::url);
+            it.engine_key = self.at.as_ref().and_then(|it| it.key().map(str::to_owned));
             if let Some(properties) = supervisor.properties() {
                 it.engine_version = Some(properties.engine_version.clone());
                 it.slots = if it.slots == 0 { properties.slots } else { it.slots };
@@ -250,6 +281,25 @@ impl ReplicaTask {
                 it.chat_template = properties.chat_template;
             }
         });
+    }
+}
+
+/// What the end of the daemon asks next of a replica that was `told` so much.
+async fn next_order(site: &Site, told: Told) -> (Told, Event) {
+    match told {
+        Told::Nothing => {
+            site.drain.cancelled().await;
+            (Told::Drain, Event::Drain)
+        }
+        Told::Drain => {
+            site.stop.cancelled().await;
+            (Told::Stop, Event::Stop)
+        }
+        Told::Stop => {
+            site.hurry.cancelled().await;
+            (Told::Hurry, Event::Hurry)
+        }
+        Told::Hurry => std::future::pending().await,
     }
 }
 
@@ -271,12 +321,5 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

@@ -3,16 +3,21 @@
 //! No clock, process or network in here: time and randomness are arguments, effects are returned.
 //! The shell in `replica.rs` performs them, one at a time.
 
+mod event;
+
 use adapter_api::Properties;
 use config_schema::Restart;
 use pool_api::ReplicaState;
 
+pub(crate) use event::{Answer, Effect, Event, Failure};
+
 /// Milliseconds since an arbitrary start.
 pub(crate) type Millis = u64;
 
-/// Between questions to an engine that starts, and to one that serves.
+/// Between questions to an engine of ours that starts.
 const STARTING_POLL_MS: Millis = 100;
-const READY_POLL_MS: Millis = 2_000;
+/// Between questions to an engine that serves, or that somebody else has to start.
+const CALM_POLL_MS: Millis = 2_000;
 /// Unanswered questions in a row before a ready engine counts as hung.
 const SILENCES_MAX: u32 = 3;
 /// A run that was ready for this long starts the backoff anew.
@@ -23,101 +28,37 @@ pub(crate) struct Policy {
     /// False for a server that somebody else runs.
     pub(crate) managed: bool,
     pub(crate) start_timeout_ms: Millis,
+    pub(crate) stop_grace_ms: Millis,
     pub(crate) restart: Restart,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) enum Event {
-    /// Time has passed; due at [`Supervisor::next_wakeup`].
-    Tick,
-    /// The model or the machine cannot work as configured.
-    CheckFailed {
-        cause: String,
-    },
-    SpawnFailed {
-        cause: String,
-    },
-    Spawned,
-    /// The process is gone and reaped.
-    Exited {
-        cause: String,
-        kind: Failure,
-    },
-    Answered(Answer),
-    Probed(Result<Properties, String>),
-    /// Take nothing new; what runs may finish.
+/// What is wanted of the replica; it only ever moves downwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Run,
     Drain,
     Stop,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Silent { cause: String },
-    Loading,
-    Ready,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// Check the model and the machine, then spawn; answer CheckFailed, SpawnFailed or Spawned.
-    Start,
-    /// Answer with Answered.
-    AskHealth,
-    /// Decode one token; answer with Probed.
-    Probe,
-    /// SIGKILL the process group; answer with Exited.
-    Kill,
-    /// SIGTERM, then SIGKILL after the grace; answer with Exited.
-    Terminate,
-    /// A load ended: counted and timed.
-    Loaded {
-        took_ms: Millis,
-    },
-    Failed(Failure),
-}
-
-/// What brought a replica down; a label of `engine_restarts_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failure {
-    Check,
-    Spawn,
-    Exit,
-    Signal,
-    StartTimeout,
-    Health,
-    Probe,
-}
-
-impl Failure {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Check => "check",
-            Self::Spawn => "spawn",
-            Self::Exit => "exit",
-            Self::Signal => "signal",
-            Self::StartTimeout => "start_timeout",
-            Self::Health => "health",
-            Self::Probe => "probe",
-        }
-    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     policy: Policy,
+    wish: Wish,
     state: ReplicaState,
     incarnation: u64,
     /// A process of ours exists.
     alive: bool,
+    /// This incarnation was ready once.
+    was_ready: bool,
     /// Start of the load under way, or of readiness.
     since: Millis,
     due: Option<Millis>,
     silences: u32,
     /// Failures since the last stable run.
     failures: u32,
+    down_by: Option<Failure>,
     properties: Option<Properties>,
     last_error: Option<String>,
-    stopping: bool,
 }
 
 impl Supervisor {
@@ -125,16 +66,18 @@ impl Supervisor {
     pub(crate) fn new(policy: Policy) -> Self {
         Self {
             policy,
+            wish: Wish::Run,
             state: ReplicaState::Starting,
             incarnation: 0,
             alive: false,
+            was_ready: false,
             since: 0,
             due: Some(0),
             silences: 0,
             failures: 0,
+            down_by: None,
             properties: None,
             last_error: None,
-            stopping: false,
         }
     }
 
@@ -146,10 +89,16 @@ impl Supervisor {
         self.incarnation
     }
 
+    /// Starts of ours after the first; what others restart is not counted.
+    pub(crate) fn restarts(&self) -> u64 {
+        if self.policy.managed { self.incarnation.saturating_sub(1) } else { 0 }
+    }
+
     pub(crate) fn properties(&self) -> Option<&Properties> {
         self.properties.as_ref()
     }
 
+    /// Why the replica is not ready, or why it last was not.
     pub(crate) fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
     }
@@ -163,33 +112,37 @@ impl Supervisor {
         match event {
             Event::Tick if self.due.is_some_and(|it| it <= now) => self.tick(now, random),
             Event::Tick => Vec::new(),
-            Event::CheckFailed { cause } => self.fail(now, cause, Failure::Check, random),
-            Event::SpawnFailed { cause } => self.fail(now, cause, Failure::Spawn, random),
-            Event::Spawned => {
-                self.alive = true;
-                self.due = Some(now + STARTING_POLL_MS);
-                if self.stopping { vec![Effect::Terminate] } else { Vec::new() }
+            Event::Checked(_) | Event::SpawnFailed { .. } if self.wish != Wish::Run => {
+                self.stopped()
             }
+            Event::Checked(Ok(())) if self.policy.managed => vec![Effect::Spawn],
+            Event::Checked(Ok(())) => vec![Effect::AskHealth],
+            Event::Checked(Err(cause)) => self.fail(now, cause, Failure::Check, random),
+            Event::SpawnFailed { cause } => self.fail(now, cause, Failure::Spawn, random),
+            Event::Spawned => self.spawned(now),
             Event::Exited { cause, kind } => self.exited(now, cause, kind, random),
+            // Asked before we were told to stop: it no longer matters.
+            Event::Answered(_) | Event::Probed(_) if self.wish != Wish::Run => Vec::new(),
             Event::Answered(answer) => self.answered(now, answer, random),
             Event::Probed(result) => self.probed(now, result, random),
-            Event::Drain => {
-                if self.state == ReplicaState::Ready {
-                    self.state = ReplicaState::Draining;
-                }
-                self.stopping = true;
-                self.due = None;
-                Vec::new()
-            }
-            Event::Stop => self.stop(),
+            Event::Drain => self.drain(),
+            Event::Stop => self.stop(now),
+            Event::Hurry if self.alive => vec![Effect::Kill],
+            Event::Hurry => Vec::new(),
         }
     }
 
     fn tick(&mut self, now: Millis, random: u32) -> Vec<Effect> {
         self.due = None;
+        if self.wish != Wish::Run {
+            // The grace is over.
+            return if self.alive { vec![Effect::Kill] } else { Vec::new() };
+        }
         match self.state {
-            ReplicaState::Backoff | ReplicaState::Unready => self.start(now),
-            ReplicaState::Starting if self.incarnation == 0 => self.start(now),
+            ReplicaState::Starting if !self.alive => vec![Effect::Check],
+            // A process that is not reaped yet holds its memory; its exit brings us back.
+            ReplicaState::Backoff | ReplicaState::Unready if self.alive => Vec::new(),
+            ReplicaState::Backoff | ReplicaState::Unready => vec![Effect::Check],
             ReplicaState::Starting | ReplicaState::Loading | ReplicaState::Probing => {
                 let limit = self.policy.start_timeout_ms;
                 if self.policy.managed && limit <= now.saturating_sub(self.since) {
@@ -203,55 +156,93 @@ impl Supervisor {
         }
     }
 
-    fn start(&mut self, now: Millis) -> Vec<Effect> {
-        if self.alive {
-            // The process before has not been reaped; its exit brings us back.
-            return Vec::new();
-        }
+    fn spawned(&mut self, now: Millis) -> Vec<Effect> {
+        self.alive = true;
+        self.begin(now);
         self.state = ReplicaState::Starting;
+        self.due = Some(now + STARTING_POLL_MS);
+        match self.down_by {
+            Some(cause) if 1 < self.incarnation => vec![Effect::Restarted { cause }],
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    fn begin(&mut self, now: Millis) {
+        self.incarnation += 1;
+        self.was_ready = false;
         self.since = now;
         self.silences = 0;
-        self.incarnation += 1;
-        if self.policy.managed { vec![Effect::Start] } else { vec![Effect::AskHealth] }
     }
 
     fn answered(&mut self, now: Millis, answer: Answer, random: u32) -> Vec<Effect> {
-        match (self.state, answer) {
-            (ReplicaState::Starting | ReplicaState::Loading, Answer::Ready) => {
-                self.state = ReplicaState::Probing;
-                vec![Effect::Probe]
+        match self.state {
+            ReplicaState::Ready => self.answered_while_ready(now, answer, random),
+            ReplicaState::Starting | ReplicaState::Loading if self.policy.managed => {
+                self.answered_while_starting(now, answer)
             }
-            (ReplicaState::Starting | ReplicaState::Loading, Answer::Loading) => {
-                self.state = ReplicaState::Loading;
-                self.due = Some(now + STARTING_POLL_MS);
-                Vec::new()
+            ReplicaState::Starting | ReplicaState::Loading | ReplicaState::Unready => {
+                self.answered_by_external(now, answer, random)
             }
-            (ReplicaState::Starting | ReplicaState::Loading, Answer::Silent { cause }) => {
-                if !self.policy.managed {
-                    return self.fail(now, cause, Failure::Health, random);
-                }
-                self.due = Some(now + STARTING_POLL_MS);
-                Vec::new()
-            }
-            (ReplicaState::Ready, Answer::Ready) => {
-                self.silences = 0;
-                self.due = Some(now + READY_POLL_MS);
-                Vec::new()
-            }
-            (ReplicaState::Ready, other) => {
-                self.silences += 1;
-                if self.silences < SILENCES_MAX {
-                    self.due = Some(now + READY_POLL_MS);
-                    return Vec::new();
-                }
-                let cause = match other {
-                    Answer::Silent { cause } => cause,
-                    Answer::Loading | Answer::Ready => "engine says that it loads".into(),
-                };
-                self.fail(now, cause, Failure::Health, random)
-            }
-            _ => Vec::new(),
+            ReplicaState::Probing
+            | ReplicaState::Draining
+            | ReplicaState::Backoff
+            | ReplicaState::Stopped => Vec::new(),
         }
+    }
+
+    fn answered_while_ready(&mut self, now: Millis, answer: Answer, random: u32) -> Vec<Effect> {
+        let cause = match answer {
+            Answer::Ready => {
+                self.silences = 0;
+                self.due = Some(now + CALM_POLL_MS);
+                return Vec::new();
+            }
+            Answer::Loading => "engine says that it loads".into(),
+            Answer::Silent { cause } => cause,
+        };
+        self.silences += 1;
+        if self.silences < SILENCES_MAX {
+            self.due = Some(now + CALM_POLL_MS);
+            return Vec::new();
+        }
+        self.fail(now, cause, Failure::Health, random)
+    }
+
+    fn answered_while_starting(&mut self, now: Millis, answer: Answer) -> Vec<Effect> {
+        match answer {
+            Answer::Ready => {
+                self.state = ReplicaState::Probing;
+                self.due = Some(self.since + self.policy.start_timeout_ms);
+                return vec![Effect::Probe];
+            }
+            Answer::Loading => self.state = ReplicaState::Loading,
+            // It does not listen yet.
+            Answer::Silent { .. } => {}
+        }
+        self.due = Some(now + STARTING_POLL_MS);
+        Vec::new()
+    }
+
+    fn answered_by_external(&mut self, now: Millis, answer: Answer, random: u32) -> Vec<Effect> {
+        if let Answer::Silent { cause } = answer {
+            if self.state == ReplicaState::Unready {
+                // Still away: no news for anybody.
+                self.last_error = Some(cause);
+                self.due = Some(now + CALM_POLL_MS);
+                return Vec::new();
+            }
+            return self.fail(now, cause, Failure::Health, random);
+        }
+        if self.incarnation == 0 || self.was_ready {
+            self.begin(now);
+        }
+        if answer == Answer::Ready {
+            self.state = ReplicaState::Probing;
+            return vec![Effect::Probe];
+        }
+        self.state = ReplicaState::Loading;
+        self.due = Some(now + CALM_POLL_MS);
+        Vec::new()
     }
 
     fn probed(
@@ -269,10 +260,10 @@ impl Supervisor {
                 self.state = ReplicaState::Ready;
                 self.since = now;
                 self.silences = 0;
+                self.was_ready = true;
                 self.properties = Some(properties);
-                self.last_error = None;
-                self.due = Some(now + READY_POLL_MS);
-                vec![Effect::Loaded { took_ms }]
+                self.due = Some(now + CALM_POLL_MS);
+                vec![Effect::Ready { took_ms }]
             }
             Err(cause) => {
                 self.fail(now, format!("test decode failed: {cause}"), Failure::Probe, random)
@@ -282,10 +273,8 @@ impl Supervisor {
 
     fn exited(&mut self, now: Millis, cause: String, kind: Failure, random: u32) -> Vec<Effect> {
         self.alive = false;
-        if self.stopping {
-            self.state = ReplicaState::Stopped;
-            self.due = None;
-            return Vec::new();
+        if self.wish != Wish::Run {
+            return self.stopped();
         }
         match self.state {
             // We killed it ourselves and know why.
@@ -293,48 +282,72 @@ impl Supervisor {
                 self.due = self.due.or(Some(now));
                 Vec::new()
             }
-            _ => self.fail(now, cause, kind, random),
+            ReplicaState::Starting
+            | ReplicaState::Loading
+            | ReplicaState::Probing
+            | ReplicaState::Ready
+            | ReplicaState::Draining
+            | ReplicaState::Stopped => self.fail(now, cause, kind, random),
         }
     }
 
     /// Down, with a cause, until the backoff is over.
     fn fail(&mut self, now: Millis, cause: String, kind: Failure, random: u32) -> Vec<Effect> {
-        if self.state == ReplicaState::Ready && STABLE_MS <= now.saturating_sub(self.since) {
+        let ready = self.state == ReplicaState::Ready;
+        if ready && STABLE_MS <= now.saturating_sub(self.since) {
             self.failures = 0;
         }
-        let backoff = if self.policy.managed {
-            let restart = self.policy.restart;
-            let doubled = restart.backoff_ms.saturating_mul(1 << self.failures.min(20));
-            let full = doubled.min(restart.backoff_max_ms);
-            // Full jitter, with a floor: replicas that fell together come back apart, and an engine
-            // that exits at once never spins.
-            full / 4 + (full - full / 4) * u64::from(random) / u64::from(u32::MAX)
-        } else {
-            READY_POLL_MS
-        };
+        let wait = self.backoff(kind, random);
         self.failures += 1;
-        self.state = match kind {
-            Failure::Check | Failure::Spawn => ReplicaState::Unready,
-            Failure::Health if !self.policy.managed => ReplicaState::Unready,
-            Failure::Exit
-            | Failure::Signal
-            | Failure::StartTimeout
-            | Failure::Health
-            | Failure::Probe => ReplicaState::Backoff,
+        self.down_by = Some(kind);
+        let configuration = matches!(kind, Failure::Check | Failure::Spawn);
+        self.state = if configuration || !self.policy.managed {
+            ReplicaState::Unready
+        } else {
+            ReplicaState::Backoff
         };
         self.last_error = Some(cause);
-        self.due = Some(now + backoff);
-        let kill = self.alive.then_some(Effect::Kill);
-        [Effect::Failed(kind)].into_iter().chain(kill).collect()
+        self.due = Some(now + wait);
+        let down = Effect::Down { cause: kind, loading: self.policy.managed && !ready };
+        [down].into_iter().chain(self.alive.then_some(Effect::Kill)).collect()
     }
 
-    fn stop(&mut self) -> Vec<Effect> {
-        self.stopping = true;
-        self.due = None;
-        if self.alive {
-            return vec![Effect::Terminate];
+    fn backoff(&self, kind: Failure, random: u32) -> Millis {
+        if !self.policy.managed && kind == Failure::Health {
+            // Asking costs nothing, and nobody but its owner brings it back.
+            return CALM_POLL_MS;
         }
+        let restart = self.policy.restart;
+        let doubled = restart.backoff_ms.saturating_mul(1 << self.failures.min(20));
+        let full = doubled.min(restart.backoff_max_ms);
+        // Full jitter, with a floor: replicas that fell together come back apart, and an engine that
+        // exits at once never spins.
+        full / 4 + (full - full / 4) * u64::from(random) / u64::from(u32::MAX)
+    }
+
+    fn drain(&mut self) -> Vec<Effect> {
+        if self.wish == Wish::Run {
+            self.wish = Wish::Drain;
+            self.due = None;
+        }
+        if self.state == ReplicaState::Ready {
+            self.state = ReplicaState::Draining;
+        }
+        Vec::new()
+    }
+
+    fn stop(&mut self, now: Millis) -> Vec<Effect> {
+        self.wish = Wish::Stop;
+        if !self.alive {
+            return self.stopped();
+        }
+        self.due = Some(now + self.policy.stop_grace_ms);
+        vec![Effect::Terminate]
+    }
+
+    fn stopped(&mut self) -> Vec<Effect> {
         self.state = ReplicaState::Stopped;
+        self.due = None;
         Vec::new()
     }
 }

@@ -24,7 +24,10 @@ impl Telemetry {
             .expect("a valid name");
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let restarts = IntCounterVec::new(
-            Opts::new("engine_restarts_total", "Times a replica went down, by cause"),
+            Opts::new(
+                "engine_restarts_total",
+                "Restarts of engines, by what had brought them down",
+            ),
             &["pool_id", "cause"],
         )
         .expect("a valid name");
@@ -65,11 +68,20 @@ impl Telemetry {
         self.load_ms.with_label_values(&[model, "ready"]).observe(took_ms as f64);
     }
 
-    pub(crate) fn load_failed(&self, model: &str) {
-        self.loads.with_label_values(&[model, "failed"]).inc();
+    pub(crate) fn load_failed(&self, model: &str, cause: Failure) {
+        let outcome = match cause {
+            // Refused before anything was loaded.
+            Failure::Check | Failure::Spawn => "refused",
+            Failure::Exit
+            | Failure::Signal
+            | Failure::StartTimeout
+            | Failure::Health
+            | Failure::Probe => "failed",
+        };
+        self.loads.with_label_values(&[model, outcome]).inc();
     }
 
-    pub(crate) fn restarting(&self, pool: &str, cause: Failure) {
+    pub(crate) fn restarted(&self, pool: &str, cause: Failure) {
         self.restarts.with_label_values(&[pool, cause.as_str()]).inc();
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Needs {
 pub(crate) enum CheckError {
     #[error("cannot open the model file `{path}`: {source}")]
     Open { path: PathBuf, source: std::io::Error },
+    #[error("the model `{path}` is not a file")]
+    NotFile { path: PathBuf },
     #[error("`{path}` is not a GGUF model: it starts with {found:?}, expected \"GGUF\"")]
     NotGguf { path: PathBuf, found: String },
     #[error(
@@ -32,10 +34,14 @@ pub(crate) enum CheckError {
     Memory { needed_mib: u64, available_mib: u64 },
 }
 
-/// Checks the file and the memory it will take. Reads four bytes and two numbers.
+/// Checks the file and the memory it will take. Blocks for as long as the file system does.
 pub(crate) fn check(needs: &Needs) -> Result<(), CheckError> {
     let path = || needs.model.clone();
     let open = |source| CheckError::Open { path: path(), source };
+    // Asked by name first: opening a pipe would wait for its writer.
+    if !std::fs::metadata(&needs.model).map_err(open)?.is_file() {
+        return Err(CheckError::NotFile { path: path() });
+    }
     let mut file = File::open(&needs.model).map_err(open)?;
     let size = file.metadata().map_err(open)?.len();
     let mut magic = [0; 4];
@@ -46,7 +52,7 @@ pub(crate) fn check(needs: &Needs) -> Result<(), CheckError> {
     }
     // Weights are mapped as they are; a tenth covers buffers of small contexts. A better estimate
     // from the metadata comes with model loading.
-    let needed = size + size / 10;
+    let needed = size.saturating_add(size / 10);
     let needed_mib = needed.div_ceil(1 << 20);
     if needs.device_bytes < needed {
         return Err(CheckError::Device { needed_mib, device_mib: needs.device_bytes >> 20 });

@@ -1,65 +1,35 @@
 //! The command line and environment of a managed llama-server.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
 use config_schema::{EngineSource, PoolConfig};
 
-use super::Environment;
+use super::{Environment, KeyedPort};
 
-/// What an engine may see of our environment: where programs, libraries, home and devices are.
-/// Nothing else, so that our own secrets stay ours.
-pub(crate) const INHERITED: [&str; 8] = [
+/// What an engine may see of our environment: where programs, libraries, caches and devices are.
+/// Nothing else, so that secrets in ours stay ours and an engine runs alike under a shell and a
+/// service manager. A pool's `env` adds to it.
+pub(crate) const INHERITED: [&str; 13] = [
     "PATH",
     "HOME",
     "LANG",
+    "LC_ALL",
     "TMPDIR",
+    "XDG_CACHE_HOME",
     "LD_LIBRARY_PATH",
     "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "CUDA_CACHE_PATH",
     "HIP_VISIBLE_DEVICES",
-    "XDG_CACHE_HOME",
+    "ROCR_VISIBLE_DEVICES",
+    "HSA_OVERRIDE_GFX_VERSION",
 ];
 
 pub(crate) struct EngineCommand {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Environment,
-}
-
-/// Where an incarnation listens, and the random key it demands.
-#[derive(Clone)]
-pub(crate) struct KeyedPort {
-    pub(crate) port: u16,
-    pub(crate) key: String,
-}
-
-impl KeyedPort {
-    /// A port that is free now. Another program may take it before the engine does; the engine then
-    /// exits and the next start takes another one.
-    pub(crate) fn allocate(range: Option<(u16, u16)>) -> std::io::Result<Self> {
-        let free = |port| {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-                .and_then(|it| it.local_addr())
-                .map(|it| it.port())
-        };
-        let port = match range {
-            None => free(0)?,
-            Some((first, last)) => {
-                (first..=last).find_map(|port| free(port).ok()).ok_or_else(|| {
-                    std::io::Error::other(format!("no port of {first} to {last} is free"))
-                })?
-            }
-        };
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-        let key = bytes.iter().map(|it| format!("{it:02x}")).collect();
-        Ok(Self { port, key })
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
 }
 
 impl EngineCommand {

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio_util::task::TaskTracker;
 
 const LINES_KEPT: usize = 40;
 const LINE_BYTES_MAX: usize = 400;
+const CHUNK_BYTES: usize = 8 << 10;
 /// Lines of `last_error`; an engine's reason is among its last words.
 const LINES_TOLD: usize = 6;
 /// The log is moved to `.1` at this size, so twice this is kept.
@@ -45,23 +46,36 @@ impl Output {
 
     async fn read(
         self: Arc<Self>,
-        pipe: impl AsyncRead + Unpin,
+        mut pipe: impl AsyncRead + Unpin,
         file: Arc<tokio::sync::Mutex<LogFile>>,
     ) {
-        let mut lines = BufReader::new(pipe).split(b'\n');
-        while let Ok(Some(line)) = lines.next_segment().await {
-            file.lock().await.write(&line).await;
-            let text = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES_MAX)]);
-            let text = text.trim_end().to_owned();
-            if text.is_empty() {
-                continue;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut line = Vec::with_capacity(LINE_BYTES_MAX);
+        while let Ok(length @ 1..) = pipe.read(&mut chunk).await {
+            file.lock().await.write(&chunk[..length]).await;
+            for byte in &chunk[..length] {
+                match byte {
+                    b'\n' => self.keep(&mut line),
+                    _ if line.len() < LINE_BYTES_MAX => line.push(*byte),
+                    // A line may be endless; its start says what it is.
+                    _ => {}
+                }
             }
-            let mut kept = self.lines.lock().expect("no holder panics");
-            if kept.len() == LINES_KEPT {
-                kept.pop_front();
-            }
-            kept.push_back(text);
         }
+        self.keep(&mut line);
+    }
+
+    fn keep(&self, line: &mut Vec<u8>) {
+        let text = String::from_utf8_lossy(line).trim_end().to_owned();
+        line.clear();
+        if text.is_empty() {
+            return;
+        }
+        let mut kept = self.lines.lock().expect("no holder panics");
+        if kept.len() == LINES_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(text);
     }
 
     /// Waits for the last lines of a process that is gone.
@@ -87,8 +101,8 @@ impl LogFile {
         Self { path, file: None }
     }
 
-    /// A log that cannot be written is no reason to stop an engine: the line is dropped.
-    async fn write(&mut self, line: &[u8]) {
+    /// A log that cannot be written is no reason to stop an engine: the output is dropped.
+    async fn write(&mut self, bytes: &[u8]) {
         if self.file.as_ref().is_some_and(|(_, size)| LOG_BYTES_MAX <= *size) {
             self.file = None;
             let _moved = tokio::fs::rename(&self.path, self.path.with_extension("log.1")).await;
@@ -105,9 +119,7 @@ impl LogFile {
             self.file = Some((file, size));
         }
         let Some((file, size)) = &mut self.file else { return };
-        let mut bytes = line.to_vec();
-        bytes.push(b'\n');
-        if file.write_all(&bytes).await.is_ok() {
+        if file.write_all(bytes).await.is_ok() {
             *size += bytes.len() as u64;
         }
     }

@@ -10,12 +10,22 @@ use adapter_api::{
 use llamacpp::LlamaCpp;
 use tokio::time::timeout;
 
+use crate::engine::{self, Needs};
 use crate::supervisor::{Answer, Event};
 
 /// An engine that takes longer over `/health` does not serve either.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 /// The first decode after a start may compile kernels; 35 s were seen.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
+
+/// On a thread of its own: a file on a network that is away takes its time.
+pub(crate) async fn check(needs: Needs) -> Event {
+    let checked = tokio::task::spawn_blocking(move || engine::check(&needs)).await;
+    Event::Checked(match checked {
+        Ok(checked) => checked.map_err(|it| it.to_string()),
+        Err(error) => Err(format!("the check did not end: {error}")),
+    })
+}
 
 pub(crate) async fn health(engine: Arc<LlamaCpp>) -> Event {
     let answer = match timeout(HEALTH_LIMIT, engine.health()).await {

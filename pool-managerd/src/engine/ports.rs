@@ -1,0 +1,68 @@
+//! Ports of managed engines, each held by one replica at a time.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+/// Ports an engine may be told to use.
+pub(crate) struct Ports {
+    range: Option<(u16, u16)>,
+    /// Held by our own replicas. An engine binds its port only after we have let go of it, and with
+    /// SO_REUSEPORT two engines would even share one without an error.
+    held: Arc<Mutex<BTreeSet<u16>>>,
+}
+
+/// Where an incarnation listens, and the random key it demands. The port is free again once dropped.
+pub(crate) struct KeyedPort {
+    pub(crate) port: u16,
+    pub(crate) key: String,
+    held: Arc<Mutex<BTreeSet<u16>>>,
+}
+
+impl Ports {
+    pub(crate) fn new(range: Option<(u16, u16)>) -> Self {
+        Self { range, held: Arc::default() }
+    }
+
+    /// A port that is free now. Another program may take it before the engine does; the engine then
+    /// exits and the next start takes another one.
+    pub(crate) fn allocate(&self) -> io::Result<KeyedPort> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let key = bytes.iter().map(|it| format!("{it:02x}")).collect();
+        let mut held = self.held.lock().expect("no holder panics");
+        let port = self.find(&held)?;
+        held.insert(port);
+        Ok(KeyedPort { port, key, held: Arc::clone(&self.held) })
+    }
+
+    fn find(&self, held: &BTreeSet<u16>) -> io::Result<u16> {
+        let Some((first, last)) = self.range else {
+            // The kernel hands out another port each time, until it has been through all of them.
+            return (0..16).find_map(|_| free(0).filter(|it| !held.contains(it))).ok_or_else(
+                || io::Error::other("the operating system has no free port on 127.0.0.1"),
+            );
+        };
+        (first..=last).find(|it| !held.contains(it) && free(*it).is_some()).ok_or_else(|| {
+            io::Error::other(format!("no port of {first} to {last} is free: widen `port_range`"))
+        })
+    }
+}
+
+fn free(port: u16) -> Option<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+    listener.local_addr().ok().map(|it| it.port())
+}
+
+impl KeyedPort {
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for KeyedPort {
+    fn drop(&mut self) {
+        self.held.lock().expect("no holder panics").remove(&self.port);
+    }
+}

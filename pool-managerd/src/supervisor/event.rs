@@ -1,0 +1,84 @@
+//! What the supervisor is told, and what it asks for.
+
+use adapter_api::Properties;
+
+use super::Millis;
+
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// Time has passed; due at [`super::Supervisor::next_wakeup`].
+    Tick,
+    /// Whether the model and the machine can work as configured, and if not, why.
+    Checked(Result<(), String>),
+    SpawnFailed {
+        cause: String,
+    },
+    Spawned,
+    /// The process and its descendants are gone and reaped.
+    Exited {
+        cause: String,
+        kind: Failure,
+    },
+    Answered(Answer),
+    Probed(Result<Properties, String>),
+    /// Take nothing new; what runs may finish.
+    Drain,
+    Stop,
+    /// Stop without grace.
+    Hurry,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Silent { cause: String },
+    Loading,
+    Ready,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Look at the model and the machine; answer with Checked.
+    Check,
+    /// Answer with SpawnFailed or Spawned.
+    Spawn,
+    /// Answer with Answered.
+    AskHealth,
+    /// Decode one token; answer with Probed.
+    Probe,
+    /// SIGKILL to the engine and all it started; answer with Exited.
+    Kill,
+    /// SIGTERM; answer with Exited.
+    Terminate,
+    /// The engine is up again after it was down for `cause`.
+    Restarted { cause: Failure },
+    /// It serves, `took_ms` after its start.
+    Ready { took_ms: Millis },
+    /// It does not serve; `loading` if it never did since its start.
+    Down { cause: Failure, loading: bool },
+}
+
+/// What brought a replica down; a label of `engine_restarts_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Check,
+    Spawn,
+    Exit,
+    Signal,
+    StartTimeout,
+    Health,
+    Probe,
+}
+
+impl Failure {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Spawn => "spawn",
+            Self::Exit => "exit",
+            Self::Signal => "signal",
+            Self::StartTimeout => "start_timeout",
+            Self::Health => "health",
+            Self::Probe => "probe",
+        }
+    }
+}

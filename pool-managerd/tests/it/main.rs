@@ -1,0 +1,12 @@
+//! The real daemon with real engine processes (engine-sim), from outside: configuration, HTTP,
+//! signals, /proc.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod death;
+mod external;
+mod http;
+mod lifecycle;
+mod rig;
+mod startup;
+mod stop;

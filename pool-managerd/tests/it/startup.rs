@@ -1,0 +1,95 @@
+//! What is said, and with which exit code, before anything runs.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use crate::rig::{Place, program};
+
+/// Exit code and stderr of a daemon that must end by itself.
+fn run(arguments: &[&str], config: Option<&Path>) -> (i32, String) {
+    let mut command = program();
+    command.args(arguments);
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    let output = command.output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+// OC-CONFIG-6001
+#[test]
+fn a_bad_configuration_is_told_whole_before_a_port_is_opened() {
+    let place = Place::new();
+    // A daemon that came as far as its port would complain about the port.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = place.write(
+        "bad.yaml",
+        &format!(
+            "pool_manager:\n  bind: ['{}']\n  pools:\n    - {{id: 'a b', engine: llamacpp, model: \
+             {{id: m, path: x}}}}\n    - {{id: q, engine: llamacpp, slots: 0, model: {{id: m, \
+             path: x}}}}\n",
+            taken.local_addr().unwrap()
+        ),
+    );
+    let (code, said) = run(&[], Some(&config));
+    assert_eq!(code, 64, "{said}");
+    assert!(said.contains("/pool_manager/pools/0"), "{said}");
+    assert!(said.contains("/pool_manager/pools/1/slots"), "{said}");
+    assert!(!said.contains("in use"), "{said}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_one_sentence() {
+    let (code, said) = run(&[], Some(Path::new("/nonexistent/config.yaml")));
+    assert_eq!(code, 64);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("/nonexistent/config.yaml"), "{said}");
+}
+
+#[test]
+fn no_configuration_is_told_how_to_give_one() {
+    let (code, said) = run(&[], None);
+    assert_eq!(code, 64);
+    assert!(said.contains("--config FILE"), "{said}");
+}
+
+// OC-CTRL-2040
+#[test]
+fn a_token_that_can_be_guessed_is_refused() {
+    let place = Place::new();
+    let token = place.write("token", "  \n");
+    let config = place.config(&format!("  token_file: '{}'\n", token.display()), "");
+    let (code, said) = run(&[], Some(&config));
+    assert_eq!(code, 64, "{said}");
+    assert!(said.contains("token"), "{said}");
+}
+
+#[test]
+fn a_taken_port_is_one_sentence_that_names_it() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let text = format!(
+        "pool_manager:\n  bind: ['{address}']\n  data_dir: '{}'\n",
+        place.path("data").display()
+    );
+    let (code, said) = run(&[], Some(&place.write("taken.yaml", &text)));
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(&format!("{address} is already in use")), "{said}");
+}
+
+#[test]
+fn checking_a_configuration_starts_nothing() {
+    let place = Place::new();
+    let config = place.config(&place.pool(""), "");
+    assert_eq!(run(&["--check-config"], Some(&config)), (0, String::new()));
+    assert!(!place.path("data").exists());
+}
+
+#[test]
+fn the_version_is_told() {
+    let output = program().arg("--version").stdout(std::process::Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, concat!("pool-managerd ", env!("CARGO_PKG_VERSION"), "\n"));
+}
