@@ -3,7 +3,7 @@
 //!
 //! No routes and no error bodies: each daemon words its refusals in its own envelope. It is one crate
 //! because a guard that exists twice is weaker where it was forgotten
-//! (`.docs/decisions/0002-one-http-shell.md`).
+//! (`.docs/decisions/0002-shared-crates-of-the-daemons.md`).
 
 mod bind;
 mod correlation;
