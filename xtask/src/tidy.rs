@@ -32,11 +32,14 @@ pub(crate) fn run(root: &Path, write: bool) -> anyhow::Result<()> {
     for Finding(text) in &findings {
         eprintln!("tidy: {text}");
     }
+    for note in files::long(root, &tracked) {
+        println!("tidy: note: {note}");
+    }
     if findings.is_empty() {
         println!("tidy: {} files and {} crates are in order", tracked.len(), packages.len());
         return Ok(());
     }
-    bail!("{} findings", findings.len());
+    bail!("tidy has {} findings", findings.len());
 }
 
 /// A crate of ours.

@@ -16,6 +16,8 @@ pub(super) fn render(packages: &[Package]) -> String {
         }
     }
     lines.sort();
+    // A crate may be named once per target.
+    lines.dedup();
     let mut text =
         String::from("# Written by `cargo xtask tidy --write`; a new line is a decision.\n");
     for line in lines {
@@ -28,19 +30,27 @@ pub(super) fn check(packages: &[Package], recorded: &str) -> Vec<Finding> {
     let real = render(packages);
     let mut findings = Vec::new();
     for line in real.lines().filter(|it| !recorded.lines().any(|known| known == *it)) {
-        findings.push(format!("ci/dependency-edges.txt: `{line}` is new; `--write` records it"));
+        findings.push(format!(
+            "ci/dependency-edges.txt: `{line}` is new; `cargo xtask tidy --write` records it"
+        ));
     }
-    for line in recorded.lines().filter(|it| !real.lines().any(|known| known == *it)) {
-        findings.push(format!("ci/dependency-edges.txt: `{line}` is gone; `--write` removes it"));
+    for (number, line) in (1..).zip(recorded.lines()) {
+        if !real.lines().any(|it| it == line) {
+            let at = format!("ci/dependency-edges.txt:{number}");
+            findings.push(format!("{at}: `{line}` is gone; `cargo xtask tidy --write` removes it"));
+        }
     }
     for package in packages {
         for (name, dev) in &package.dependencies {
             let ours = packages.iter().find(|it| it.name == *name);
             if let Some(why) = forbidden(package, name, ours, *dev) {
-                findings.push(format!("{}/Cargo.toml: `{name}`: {why}", package.folder));
+                let at = line_of(&package.manifest, name);
+                findings
+                    .push(format!("{}/Cargo.toml:{at}: remove `{name}`: {why}", package.folder));
             }
         }
-        if !package.manifest.contains("[lints]\nworkspace = true") {
+        let lints = ["[lints]\nworkspace = true", "\nlints.workspace = true"];
+        if !lints.iter().any(|it| package.manifest.contains(it)) {
             findings.push(format!("{}/Cargo.toml: add `[lints] workspace = true`", package.folder));
         }
         if package.has_lib && !package.manifest.contains("doctest = false") {
@@ -48,6 +58,13 @@ pub(super) fn check(packages: &[Package], recorded: &str) -> Vec<Finding> {
         }
     }
     findings.into_iter().map(Finding).collect()
+}
+
+/// The line on which a manifest names a dependency; 1 if it is spelled in a way of its own.
+fn line_of(manifest: &str, name: &str) -> usize {
+    let named =
+        |line: &str| line.strip_prefix(name).is_some_and(|it| it.starts_with([' ', '.', '=']));
+    manifest.lines().position(named).map_or(1, |it| it + 1)
 }
 
 fn forbidden(
@@ -73,6 +90,9 @@ fn forbidden(
     }
     if to.is_some_and(|it| within(it, "test-harness/")) {
         return Some("only tests may use the test harness");
+    }
+    if from.name == "xtask" && to.is_some_and(|it| !within(it, "contracts/")) {
+        return Some("xtask needs contracts only, so that it builds in seconds");
     }
     let daemon = |it: &str| ["orchestratord", "pool-managerd"].contains(&it);
     if name == "axum" && !daemon(&from.name) {

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::Finding;
 
+/// Hyphen, non-breaking hyphen, figure dash, en dash, minus.
+const HYPHENS: [char; 5] = ['\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{2212}'];
+
 struct Requirement {
     at: String,
     must: bool,
@@ -14,33 +17,58 @@ struct Requirement {
 
 pub(super) fn check(root: &Path, tracked: &[PathBuf]) -> Vec<Finding> {
     let read = |path: &PathBuf| std::fs::read_to_string(root.join(path)).unwrap_or_default();
+    let is_kind = |path: &PathBuf, kind: &str| path.extension().is_some_and(|it| it == kind);
     let mut findings = Vec::new();
     let mut known: BTreeMap<String, Requirement> = BTreeMap::new();
-    for path in tracked.iter().filter(|it| it.starts_with(".specs")) {
+    for path in tracked.iter().filter(|it| it.starts_with(".specs") && is_kind(it, "md")) {
         define(path, &read(path), &mut known, &mut findings);
     }
-    let mut cited = BTreeSet::new();
-    for path in tracked.iter().filter(|it| it.extension().is_some_and(|it| it == "rs")) {
+    let mut tested = BTreeSet::new();
+    for path in tracked.iter().filter(|it| is_kind(it, "rs")) {
         // Ids in here are examples.
         if path.starts_with("xtask/src/tidy") {
             continue;
         }
-        for (number, line) in (1..).zip(read(path).lines()) {
+        let text = read(path);
+        let is_test = is_test(path, &text);
+        for (number, line) in (1..).zip(text.lines()) {
+            let at = format!("{}:{number}", path.display());
+            findings.extend(wrong_hyphen(&at, line));
             for id in ids(line) {
                 if !known.contains_key(&id) {
-                    let at = format!("{}:{number}", path.display());
                     findings.push(format!("{at}: {id} is not in .specs; define or correct it"));
                 }
-                cited.insert(id);
+                if is_test {
+                    tested.insert(id);
+                }
             }
         }
     }
     for (id, requirement) in known {
-        if requirement.must && !requirement.later && !cited.contains(&id) {
-            findings.push(format!("{}: no test cites {id}", requirement.at));
+        if requirement.must && !requirement.later && !tested.contains(&id) {
+            let at = requirement.at;
+            findings
+                .push(format!("{at}: no test cites {id}; add `// {id}` above one that shows it"));
         }
     }
     findings.into_iter().map(Finding).collect()
+}
+
+fn is_test(path: &Path, text: &str) -> bool {
+    path.iter().any(|it| it == "tests" || it == "tests.rs")
+        || ["#[test]", "#[tokio::test"].iter().any(|it| text.contains(it))
+}
+
+/// An id with a look-alike of the hyphen would be no id to anybody's search.
+fn wrong_hyphen(at: &str, line: &str) -> Option<String> {
+    let mut before = ' ';
+    for it in line.chars() {
+        if before.is_ascii_uppercase() && HYPHENS.contains(&it) {
+            return Some(format!("{at}: `{it}` is not the plain hyphen; ids need `-`"));
+        }
+        before = it;
+    }
+    None
 }
 
 /// Lines `- **ID** (MUST) sentence.`
@@ -56,15 +84,16 @@ fn define(
         if line.starts_with('#') {
             later = line.to_lowercase().contains("not yet");
         }
-        if line.contains(['\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}']) {
-            findings.push(format!("{at}: use the plain hyphen in ids and ranges"));
+        findings.extend(wrong_hyphen(&at, line));
+        let Some((bold, rest)) = line.strip_prefix("- **").and_then(|it| it.split_once("**"))
+        else {
+            continue;
+        };
+        if !bold.starts_with("ORCH") && !bold.starts_with("OC-") {
+            continue;
         }
-        let Some(rest) = line.strip_prefix("- **") else { continue };
-        let parsed = rest.split_once("** (").and_then(|(id, rest)| {
-            let (level, _) = rest.split_once(") ")?;
-            Some((id, level))
-        });
-        let Some((id, level)) = parsed.filter(|(id, _)| ids(id) == [(*id).to_owned()]) else {
+        let level = rest.strip_prefix(" (").and_then(|it| Some(it.split_once(") ")?.0));
+        let Some(level) = level.filter(|_| ids(bold) == [bold]) else {
             findings.push(format!("{at}: write `- **ID** (MUST) sentence.`"));
             continue;
         };
@@ -72,8 +101,8 @@ fn define(
             findings.push(format!("{at}: {level} is no level; MUST, SHOULD or MAY"));
         }
         let requirement = Requirement { at: at.clone(), must: level == "MUST", later };
-        if let Some(first) = known.insert(id.to_owned(), requirement) {
-            findings.push(format!("{at}: {id} is defined at {} already", first.at));
+        if let Some(first) = known.insert(bold.to_owned(), requirement) {
+            findings.push(format!("{at}: {bold} is defined at {} already", first.at));
         }
     }
 }

@@ -42,6 +42,9 @@ fn text_rules_hold() {
     assert!(text_findings("a.rs", "//! A. \n").contains("space at the end"));
     assert!(text_findings("a.md", "a\tb\n").contains("tab"));
     assert!(text_findings("a/mod.rs", "//! A.\n").contains("after its folder"));
+    assert!(text_findings("a.yaml", "a: 1 \n").contains("a.yaml:1"));
+    assert!(text_findings("a.rs", "#!/bin/sh\nfn a() {}\n").contains("say what"));
+    assert_eq!(text_findings("a.rs", "#!/bin/sh\n//! A.\n"), "");
     let long = "//! A.\n".repeat(1_001);
     assert!(text_findings("a.rs", &long).contains("1001 lines"));
     assert_eq!(text_findings("tests/a.rs", &long), "");
@@ -70,7 +73,11 @@ fn forbidden_edges_are_found_even_if_they_are_recorded() {
     let sim = || package("sim", "test-harness/sim", &[]);
     assert!(forbidden(&[sim(), package("a", "a", &[("sim", false)])]).contains("only tests"));
     assert_eq!(forbidden(&[sim(), package("a", "a", &[("sim", true)])]), "");
-    assert!(forbidden(&[package("a", "a", &[("axum", false)])]).contains("only the daemons"));
+    let axum = forbidden(&[package("a", "a", &[("axum", false)])]);
+    assert!(axum.contains("a/Cargo.toml:1") && axum.contains("only the daemons"), "{axum}");
+    let tool = package("xtask", "xtask", &[("sim", false), ("shell", false)]);
+    let shell = package("shell", "shell", &[]);
+    assert!(forbidden(&[sim(), shell, tool]).contains("`shell`: xtask needs contracts only"));
     let daemon = package("orchestratord", "orchestratord", &[]);
     let user = package("pool-managerd", "pool-managerd", &[("orchestratord", false)]);
     assert!(forbidden(&[daemon, user]).contains("nothing depends on a daemon"));
@@ -86,7 +93,7 @@ fn architecture_names_each_crate_and_no_other() {
     let packages = [package("a", "a", &[]), package("b", "b", &[])];
     let findings = told(files::architecture(folder.path(), &packages));
     assert!(findings.contains("add a section ### `b`"), "{findings}");
-    assert!(findings.contains("there is no `gone`"), "{findings}");
+    assert!(findings.contains("ARCHITECTURE.md:2: no crate lies in `gone`"), "{findings}");
 }
 
 fn spec_findings(spec: &str, test: &str) -> String {
@@ -102,10 +109,39 @@ fn requirements_and_tests_are_paired() {
     assert!(spec_findings(spec, "// ORCH-1234 OC-CTRL-9999").contains("OC-CTRL-9999 is not in"));
     assert!(spec_findings(&spec.repeat(2), "// ORCH-1234").contains("is defined at"));
     let look_alike = spec.replace("ORCH-1", "ORCH\u{2011}1");
+    assert!(spec_findings(&look_alike, "").contains(".specs/a.md:2"));
     assert!(spec_findings(&look_alike, "").contains("plain hyphen"));
+    assert!(spec_findings("", "// ORCH\u{2013}1234").contains("tests/a.rs:1"));
+    assert_eq!(spec_findings("It takes 1\u{2013}2 s.\n- **Note** that.\n", ""), "");
+    assert!(spec_findings("- **ORCH-12** (MUST) hold.\n", "").contains("write `- **ID**"));
     assert!(spec_findings(&spec.replace("MUST", "MIGHT"), "// ORCH-1234").contains("no level"));
     assert_eq!(spec_findings(&spec.replace("# A", "# A, not yet"), ""), "");
     assert_eq!(spec_findings(&spec.replace("MUST", "SHOULD"), ""), "");
+}
+
+#[test]
+fn a_citation_outside_tests_proves_nothing() {
+    let spec = "- **OC-POOL-3001** (MUST) hold.\n";
+    let cited_in = |path: &str, text: &str| {
+        let (folder, paths) = tree(&[(".specs/a.md", spec), (path, text)]);
+        told(specs::check(folder.path(), &paths))
+    };
+    assert!(cited_in("src/a.rs", "// OC-POOL-3001\n").contains("no test cites OC-POOL-3001"));
+    assert_eq!(cited_in("src/a.rs", "// OC-POOL-3001\n#[test]\nfn a() {}\n"), "");
+    assert_eq!(cited_in("src/a/tests.rs", "// OC-POOL-3001\n"), "");
+}
+
+#[test]
+fn long_files_are_noted_before_they_fail() {
+    let (folder, paths) = tree(&[("a.rs", &"//! A.\n".repeat(501)), ("b.rs", "//! B.\n")]);
+    assert_eq!(files::long(folder.path(), &paths), ["a.rs: 501 lines"]);
+}
+
+#[test]
+fn a_shipped_configuration_must_parse() {
+    let (folder, paths) = tree(&[("config/a.yaml", "queue: {capacty: 3}\n")]);
+    let findings = told(super::configurations(folder.path(), &paths));
+    assert!(findings.contains("config/a.yaml: /queue/capacty"), "{findings}");
 }
 
 #[test]
