@@ -46,6 +46,8 @@ struct Plan {
     engine: PathBuf,
     model: PathBuf,
     model_id: String,
+    /// Chosen by `--model`, so nothing is known about its size.
+    is_own_model: bool,
     port: u16,
 }
 
@@ -55,20 +57,22 @@ pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
+    let target = target()?;
     let model = model(up.model.as_deref())?;
-    preflight::check(&model, up.port)?;
-    println!("building orchestratord, pool-managerd and llorch (release)");
-    let packages = ["-p", "orchestratord", "-p", "pool-managerd", "-p", "llorch"];
-    run_command(cargo(&["build", "--release"]).args(packages))?;
+    preflight::check(&model, &target, up.port)?;
+    // Before the build: what it lacks is known in seconds, the build takes minutes.
     let engine = engine(up.engine_bin.as_deref())?;
     println!("engine: {}", engine.display());
     println!("model:  {}", model.display());
-    let target = target()?;
+    println!("building orchestratord, pool-managerd and llorch (release; minutes the first time)");
+    let packages = ["-p", "orchestratord", "-p", "pool-managerd", "-p", "llorch"];
+    run_command(cargo(&["build", "--release"]).args(packages))?;
     let plan = Plan {
         programs: target.join("release"),
         folder: target.join("up"),
         engine,
         model_id: model_id(&model, up.model.is_some()),
+        is_own_model: up.model.is_some(),
         model,
         port: up.port,
     };
@@ -76,18 +80,25 @@ pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut stack = Stack::start(&plan)?;
-    let shown = stack.wait_ready(&stop).and_then(|ready| {
-        if ready && !stop.load(Ordering::Relaxed) {
-            demonstrate(&plan)?;
-            if !up.once {
-                hints(&plan);
-                stay(&mut stack, &stop)?;
-            }
-        }
-        Ok(())
-    });
+    let shown = show(up, &plan, &mut stack, &stop);
     stack.stop()?;
     shown
+}
+
+fn show(up: &Up, plan: &Plan, stack: &mut Stack, stop: &AtomicBool) -> anyhow::Result<()> {
+    if !stack.wait_ready(stop)? {
+        return Ok(());
+    }
+    match demonstrate(plan) {
+        // Ctrl-C reaches llorch, too; that it ended is no failure.
+        Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
+        done => done?,
+    }
+    if !up.once {
+        hints(plan);
+        stay(stack, stop)?;
+    }
+    Ok(())
 }
 
 /// Until a signal, or until a daemon is gone.

@@ -8,13 +8,16 @@ use serde_json::{Value, json};
 use super::Plan;
 use crate::root;
 
+/// Context of a slot for a model of the user's; more costs memory that was not checked for.
+const OWN_CONTEXT_TOKENS: u32 = 4_096;
+
 /// Writes the configuration (JSON is YAML) and returns its path.
 pub(super) fn write(plan: &Plan) -> anyhow::Result<PathBuf> {
     let home = root().join("config/home.yaml");
     let text = std::fs::read_to_string(&home)
         .with_context(|| format!("cannot read `{}`", home.display()))?;
     let mut config: Value = serde_saphyr::from_str(&text).context("config/home.yaml is no YAML")?;
-    config["bind"] = addresses(plan.port);
+    config["bind"] = json!([format!("127.0.0.1:{}", plan.port)]);
     config["pool_managers"] = json!([{"url": format!("http://127.0.0.1:{}", plan.port + 1)}]);
     let manager = &mut config["pool_manager"];
     manager["bind"] = json!([format!("127.0.0.1:{}", plan.port + 1)]);
@@ -23,6 +26,12 @@ pub(super) fn write(plan: &Plan) -> anyhow::Result<PathBuf> {
     pool["bin"] = json!(plan.engine);
     pool["model"]["id"] = json!(plan.model_id);
     pool["model"]["path"] = json!(plan.model);
+    if plan.is_own_model {
+        // The shipped file's values suit the bundled model: one thread, a kilobyte or so of verse.
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        pool["model"]["context_tokens"] = json!(OWN_CONTEXT_TOKENS);
+        pool["flags"] = json!(["-t", threads.to_string()]);
+    }
     let text = serde_json::to_string_pretty(&config)?;
     config_schema::parse(&text).context("config/home.yaml with this run's paths")?;
     std::fs::create_dir_all(&plan.folder)
@@ -30,8 +39,4 @@ pub(super) fn write(plan: &Plan) -> anyhow::Result<PathBuf> {
     let path = plan.folder.join("config.json");
     std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
     Ok(path)
-}
-
-fn addresses(port: u16) -> Value {
-    json!([format!("127.0.0.1:{port}")])
 }

@@ -1,20 +1,35 @@
 //! What would fail later with a worse message.
 
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::root;
-
 /// A release build of the workspace and the engine's wheel.
 const FREE_BYTES_MIN: u64 = 2 << 30;
 
-pub(super) fn check(model: &Path, port: u16) -> anyhow::Result<()> {
-    ensure!(port < u16::MAX, "--port {port} leaves no port after it for pool-managerd");
+pub(super) fn check(model: &Path, target: &Path, port: u16) -> anyhow::Result<()> {
+    ensure!(
+        (1..u16::MAX).contains(&port),
+        "--port {port} cannot be: orchestratord takes it and pool-managerd the next one; choose 1 to 65534"
+    );
+    gguf(model)?;
     ports(port)?;
-    space()?;
+    space(target)?;
     memory(model)
+}
+
+fn gguf(model: &Path) -> anyhow::Result<()> {
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(model).and_then(|mut it| it.read_exact(&mut magic));
+    read.with_context(|| format!("cannot read the model `{}`", model.display()))?;
+    ensure!(
+        magic == *b"GGUF",
+        "`{}` is no GGUF file: llama.cpp needs the model in that format",
+        model.display()
+    );
+    Ok(())
 }
 
 fn ports(port: u16) -> anyhow::Result<()> {
@@ -29,13 +44,14 @@ fn ports(port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn space() -> anyhow::Result<()> {
-    let stat = rustix::fs::statvfs(root()).context("asking for free space")?;
+fn space(target: &Path) -> anyhow::Result<()> {
+    let stat = rustix::fs::statvfs(target).context("asking for free space")?;
     let free = stat.f_bavail * stat.f_frsize;
     let mib = |bytes: u64| bytes >> 20;
     ensure!(
         FREE_BYTES_MIN <= free,
-        "{} MiB are free beside the project and a build needs {}: make room",
+        "`{}` has {} MiB free and a build needs {}: make room or set CARGO_TARGET_DIR",
+        target.display(),
         mib(free),
         mib(FREE_BYTES_MIN)
     );

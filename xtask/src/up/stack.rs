@@ -73,7 +73,12 @@ impl Stack {
     pub(super) fn check_alive(&mut self) -> anyhow::Result<()> {
         for daemon in &mut self.daemons {
             if let Some(status) = daemon.child.try_wait()? {
-                bail!("{} ended ({status}): {}", daemon.name, last_lines(&daemon.log));
+                bail!(
+                    "{} ended ({status}); the end of `{}`:\n  {}",
+                    daemon.name,
+                    daemon.log.display(),
+                    last_lines(&daemon.log)
+                );
             }
         }
         Ok(())
