@@ -74,13 +74,15 @@ struct Known {
 impl Directory {
     pub(crate) fn new(managers: usize) -> Self {
         let unknown = || Manager { contact: Contact::Never, pools: BTreeMap::new() };
-        Self {
+        let directory = Self {
             managers: std::iter::repeat_with(unknown).take(managers).collect(),
             replica_ids: BTreeMap::new(),
             model_ids: BTreeMap::new(),
             entries: HashMap::new(),
             published: watch::Sender::new(Arc::default()),
-        }
+        };
+        directory.published.send_replace(Arc::new(directory.fleet()));
+        directory
     }
 
     pub(crate) fn watch(&self) -> FleetWatch {

@@ -10,5 +10,6 @@ mod faults;
 mod fleet;
 mod manager;
 mod metrics;
+mod process;
 mod rig;
 mod streams;
