@@ -144,3 +144,6 @@ fn readyz(State(app): State<App>) -> Ready<Response> {
         error(StatusCode::SERVICE_UNAVAILABLE, "POOL_UNREADY", unready.join("; "))
     })
 }
+
+#[cfg(test)]
+mod tests;

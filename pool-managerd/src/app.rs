@@ -82,15 +82,17 @@ pub(crate) async fn run(
         version = env!("CARGO_PKG_VERSION"), profile = ?config.profile, listen = ?addresses,
         metrics = "/metrics", pools = site.config.pools.len(), "serving"
     );
+    let replicas = TaskTracker::new();
     for (pool_index, pool) in site.config.pools.iter().enumerate() {
         for index in 0..pool.replicas.get() as usize {
-            site.tracker.spawn(ReplicaTask::new(Arc::clone(&site), pool_index, index).run());
+            replicas.spawn(ReplicaTask::new(Arc::clone(&site), pool_index, index).run());
         }
     }
 
     let name = signals.next().await;
     tracing::info!(signal = name, "draining; a second signal skips the wait");
-    stop_engines(&site, Duration::from_millis(config.drain_ms), &mut signals).await;
+    drain(&site, Duration::from_millis(config.drain_ms), &mut signals).await;
+    stop(&site, &replicas, &mut signals).await;
     stop_serving.cancel();
     server.close();
     server.wait().await;
@@ -98,14 +100,14 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn site(config: ManagerConfig, environment: Environment) -> Site {
+/// Nothing runs yet.
+pub(crate) fn site(config: ManagerConfig, environment: Environment) -> Site {
     Site {
         host: Host::new(&config, instance()),
         telemetry: Telemetry::new(),
         environment,
         ports: Ports::new(config.port_range),
         digests: Digests::new(config.data_dir.join("digests.json")),
-        tracker: TaskTracker::new(),
         drain: CancellationToken::new(),
         stop: CancellationToken::new(),
         hurry: CancellationToken::new(),
@@ -113,8 +115,8 @@ fn site(config: ManagerConfig, environment: Environment) -> Site {
     }
 }
 
-/// Lets running sequences end for at most `wait`, then stops. Each signal skips the wait under way.
-async fn stop_engines(site: &Site, wait: Duration, signals: &mut Signals) {
+/// Takes nothing new and lets running sequences end, for at most `wait` or until another signal.
+async fn drain(site: &Site, wait: Duration, signals: &mut Signals) {
     site.host.drain();
     site.drain.cancel();
     tokio::select! {
@@ -122,13 +124,17 @@ async fn stop_engines(site: &Site, wait: Duration, signals: &mut Signals) {
         () = tokio::time::sleep(wait) => {}
         _ = signals.next() => {}
     }
+}
+
+/// Stops every engine; another signal skips their grace.
+async fn stop(site: &Site, replicas: &TaskTracker, signals: &mut Signals) {
     site.stop.cancel();
-    site.tracker.close();
+    replicas.close();
     tokio::select! {
-        () = site.tracker.wait() => return,
+        () = replicas.wait() => return,
         _ = signals.next() => site.hurry.cancel(),
     }
-    site.tracker.wait().await;
+    replicas.wait().await;
 }
 
 /// Resolves when no engine of ours runs a sequence any more; orchestratord holds the connections.

@@ -89,3 +89,6 @@ fn compute(file: &mut File, stop: &CancellationToken) -> io::Result<String> {
         hasher.update(&buffer[..read]);
     }
 }
+
+#[cfg(test)]
+mod tests;

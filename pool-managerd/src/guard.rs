@@ -1,5 +1,5 @@
-//! Between the manager and each engine stands a small process of ours, so that no engine outlives its
-//! manager, however either of them dies.
+//! Between the manager and each engine stands a small process of ours, so that no engine outlives
+//! its manager, however either of them dies.
 //!
 //! `engine-guard` holds one end of a socket whose other end only the manager has: the kernel closes
 //! it with the manager, SIGKILL included, and the guard then kills the engine and all it started.
@@ -30,8 +30,8 @@ pub(crate) const TERMINATE: u8 = b'T';
 /// As shells do for a command that cannot be run.
 pub(crate) const CANNOT_RUN: u8 = 127;
 
-/// Runs the engine until it exits or the manager does, and ends when no descendant is left. Exits as
-/// the engine did; a signal's number is added to 128, as shells do.
+/// Runs the engine until it exits or the manager does, and ends when no descendant is left. Exits
+/// as the engine did; a signal's number is added to 128, as shells do.
 pub(crate) fn guard(command: &[OsString]) -> anyhow::Result<ExitCode> {
     // What the engine starts and abandons comes to us, not to init, even if it left the group.
     set_child_subreaper(Some(getpid())).context("adopting the engine's orphans")?;
@@ -73,8 +73,8 @@ fn spawn(command: &[OsString]) -> anyhow::Result<Pid> {
 /// Does what the manager says, for as long as it lives.
 async fn obey(manager: UnixStream, engine: Pid) -> std::io::Result<()> {
     let mut manager = tokio::net::UnixStream::from_std(manager)?;
-    // Handlers, because an ignored signal would be ignored by the engine too. Whoever sends these to
-    // every process of ours gets an orderly end all the same: the manager's.
+    // Handlers, because an ignored signal would be ignored by the engine too. Whoever sends these
+    // to every process of ours gets an orderly end all the same: the manager's.
     let _terminate = signal(SignalKind::terminate())?;
     let _interrupt = signal(SignalKind::interrupt())?;
     let _hangup = signal(SignalKind::hangup())?;

@@ -13,7 +13,6 @@ use llamacpp::LlamaCpp;
 use pool_api::ReplicaState;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::digest::Digests;
 use crate::engine::{EngineCommand, Environment, Needs, Ports, Process};
@@ -30,7 +29,6 @@ pub(crate) struct Site {
     pub(crate) environment: Environment,
     pub(crate) ports: Ports,
     pub(crate) digests: Digests,
-    pub(crate) tracker: TaskTracker,
     /// Cancelled first: take nothing new.
     pub(crate) drain: CancellationToken,
     /// Cancelled when the drain is over: stop the engines.
@@ -240,7 +238,8 @@ impl ReplicaTask {
         let EngineSource::Managed { model_path, .. } = &self.pool().source else { return };
         let (site, model) = (Arc::clone(&self.site), model_path.clone());
         let (pool, replica) = (self.pool_index, self.index);
-        self.site.tracker.spawn_blocking(move || {
+        // On nobody's tracker: a file system that hangs must not keep the daemon from stopping.
+        tokio::task::spawn_blocking(move || {
             // A file that cannot be read is the check's to report.
             let digest = site.digests.of_file(&model, &site.stop).ok();
             site.host.update(pool, replica, |it| it.model_digest = digest);

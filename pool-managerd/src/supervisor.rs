@@ -320,8 +320,8 @@ impl Supervisor {
         let restart = self.policy.restart;
         let doubled = restart.backoff_ms.saturating_mul(1 << self.failures.min(20));
         let full = doubled.min(restart.backoff_max_ms);
-        // Full jitter, with a floor: replicas that fell together come back apart, and an engine that
-        // exits at once never spins.
+        // Full jitter, with a floor: replicas that fell together come back apart, and an engine
+        // that exits at once never spins.
         full / 4 + (full - full / 4) * u64::from(random) / u64::from(u32::MAX)
     }
 

@@ -1,5 +1,5 @@
-//! Before a load: can it work at all? Failing here costs milliseconds and names the cause; failing in
-//! the engine costs a load and names a line of its log.
+//! Before a load: can it work at all? Failing here costs milliseconds and names the cause; failing
+//! in the engine costs a load and names a line of its log.
 
 use std::fs::File;
 use std::io::Read;
@@ -72,3 +72,6 @@ pub(crate) fn meminfo(name: &str) -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1_024)
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,8 +40,8 @@ impl EngineCommand {
         else {
             return None;
         };
-        // The server divides its context evenly among its slots, but only when their number is given:
-        // its automatic choice lets them overcommit one pool and fail together.
+        // The server divides its context evenly among its slots, but only when their number is
+        // given: its automatic choice lets them overcommit one pool and fail together.
         let total = u64::from(context_tokens.get()) * u64::from(slots.get());
         let mut arguments: Vec<OsString> = vec!["-m".into(), model_path.into()];
         let fixed = [

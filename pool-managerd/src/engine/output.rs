@@ -1,4 +1,5 @@
-//! What an engine prints: into a log file of bounded size, and its last lines kept for `last_error`.
+//! What an engine prints: into a log file of bounded size, and its last lines kept for
+//! `last_error`.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -124,3 +125,6 @@ impl LogFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,8 @@ pub(crate) struct Ports {
     held: Arc<Mutex<BTreeSet<u16>>>,
 }
 
-/// Where an incarnation listens, and the random key it demands. The port is free again once dropped.
+/// Where an incarnation listens, and the random key it demands. The port is free again once
+/// dropped.
 pub(crate) struct KeyedPort {
     pub(crate) port: u16,
     pub(crate) key: String,
@@ -66,3 +67,6 @@ impl Drop for KeyedPort {
         self.held.lock().expect("no holder panics").remove(&self.port);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,20 @@ fn an_engine_whose_guard_is_killed_dies_and_is_started_anew() {
 
 // OC-POOL-3040
 #[test]
+fn an_engine_dies_with_its_guard_even_while_the_manager_stands_still() {
+    let place = Place::new();
+    let daemon = place.start(&place.pool(""));
+    let engine = Pid::new(daemon.ready().pid.unwrap());
+    // As if both had been killed at once: the manager cannot help.
+    daemon.signal(Signal::STOP);
+    kill(children(daemon.pid())[0], Signal::KILL);
+    engine.wait_gone("the engine");
+    daemon.signal(Signal::CONT);
+    daemon.watch().until(|it| it.incarnation == 2);
+}
+
+// OC-POOL-3040
+#[test]
 fn what_a_crashed_engine_leaves_behind_is_killed_before_the_next_start() {
     let place = Place::new();
     let wrapper = place.script("setsid sleep 1000 &\nexec \"$ENGINE\" \"$@\"");
