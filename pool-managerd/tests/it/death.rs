@@ -91,7 +91,7 @@ fn an_engine_dies_with_its_guard_even_while_the_manager_stands_still() {
 #[test]
 fn what_a_crashed_engine_leaves_behind_is_killed_before_the_next_start() {
     let place = Place::new();
-    let wrapper = place.script("setsid sleep 1000 &\nexec \"$ENGINE\" \"$@\"");
+    let wrapper = place.script("setsid tail -f \"$2\" &\nexec \"$ENGINE\" \"$@\"");
     let daemon = place.start(&place.pool_with(&wrapper, ""));
     let engine = Pid::new(daemon.ready().pid.unwrap());
     let left = children(engine);

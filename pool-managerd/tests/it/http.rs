@@ -9,7 +9,8 @@ use crate::rig::{Pid, Place, ask, ask_raw, kill};
 // OC-CTRL-2083
 #[test]
 fn foreign_hosts_origins_and_content_types_are_refused() {
-    let daemon = Place::new().start("");
+    let place = Place::new();
+    let daemon = place.start("");
     let to = daemon.address;
     let host = ask_raw(to, "GET", "/v1/pools", &["Host: evil.example"], "");
     assert_eq!((host.status, host.error_code().as_str()), (403, "FORBIDDEN"));
@@ -24,7 +25,8 @@ fn foreign_hosts_origins_and_content_types_are_refused() {
 // ORCH-2006, OC-CTRL-2030
 #[test]
 fn every_error_has_the_same_envelope() {
-    let daemon = Place::new().start("");
+    let place = Place::new();
+    let daemon = place.start("");
     let unknown = daemon.get("/nothing");
     assert_eq!(unknown.status, 404);
     expect![[r#"{"code":"NOT_FOUND","message":"there is no /nothing"}"#]].assert_eq(&unknown.body);
@@ -37,7 +39,8 @@ fn every_error_has_the_same_envelope() {
 // OC-CTRL-2052
 #[test]
 fn every_answer_has_a_correlation_id() {
-    let daemon = Place::new().start("");
+    let place = Place::new();
+    let daemon = place.start("");
     let id = |path: &str, sent: &str| {
         let header = format!("X-Correlation-Id: {sent}");
         let answer = ask(daemon.address, "GET", path, &[&header], "");
@@ -93,7 +96,8 @@ fn a_watcher_sees_everything_then_changes_then_heartbeats() {
 // OC-METRICS-7120
 #[test]
 fn no_series_moves_without_an_event() {
-    let daemon = Place::new().start("");
+    let place = Place::new();
+    let daemon = place.start("");
     let first = daemon.get("/metrics").body;
     assert_eq!(daemon.metric("build_info{version=\"0.1.0\"}"), Some(1.0));
     assert_eq!(first.lines().filter(|it| !it.starts_with('#')).count(), 1, "{first}");

@@ -87,13 +87,23 @@ impl Place {
     }
 }
 
+/// Kills what a failed test has left, which is whatever has this place on its command line; nothing
+/// after a passed one.
+impl Drop for Place {
+    fn drop(&mut self) {
+        for pid in process::mentioning(self.folder.path()) {
+            kill(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pool-managerd"));
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
 
-/// A running pool-managerd. Dropping it kills the daemon and every process under it.
+/// A running pool-managerd. Dropping it kills the daemon; see [`Place`] for what it may leave.
 pub(crate) struct Daemon {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -184,12 +194,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let below = process::descendants(self.pid());
         let _ended = self.child.kill();
         let _ended = self.child.wait();
-        for pid in below {
-            // Whatever a failed test has left; none after a passed one.
-            kill(pid, rustix::process::Signal::KILL);
-        }
     }
 }

@@ -97,7 +97,8 @@ fn an_engine_that_ignores_sigterm_is_killed_after_its_grace() {
 // OC-CTRL-2082
 #[test]
 fn a_daemon_without_pools_stops_too() {
-    let mut daemon = Place::new().start("");
+    let place = Place::new();
+    let mut daemon = place.start("");
     assert_eq!(daemon.get("/readyz").status, 200);
     daemon.signal(Signal::INT);
     assert_eq!(daemon.end().code(), Some(0));

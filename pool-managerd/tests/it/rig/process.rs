@@ -1,5 +1,6 @@
 //! Processes by their id, without owning them.
 
+use std::path::Path;
 use std::process::Child;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -52,8 +53,10 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     text.split_whitespace().map(|it| Pid::new(it.parse().unwrap())).collect()
 }
 
-pub(crate) fn descendants(pid: Pid) -> Vec<Pid> {
-    let below = children(pid);
-    let further: Vec<Pid> = below.iter().flat_map(|it| descendants(*it)).collect();
-    below.into_iter().chain(further).collect()
+/// Processes that have `path` in their command line.
+pub(crate) fn mentioning(path: &Path) -> Vec<Pid> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = processes.flatten().filter_map(|it| it.file_name().to_str()?.parse().ok());
+    let path = path.to_string_lossy();
+    numbers.map(Pid::new).filter(|it| it.proc("cmdline").contains(&*path)).collect()
 }
