@@ -144,6 +144,36 @@ fn a_shipped_configuration_must_parse() {
     assert!(findings.contains("config/a.yaml: /queue/capacty"), "{findings}");
 }
 
+/// What home.yaml shows as defaults must be the defaults: with them written out nothing changes.
+#[test]
+fn defaults_shown_in_home_yaml_are_the_defaults() {
+    // Without a default, or examples.
+    const SKIPPED: [&str; 6] =
+        ["bind", "keys", "pool_managers", "token_file", "port_range", "aliases"];
+    let text =
+        std::fs::read_to_string(crate::root().join("config/home.yaml")).expect("it is there");
+    let mut shown = 0;
+    let mut written_out = String::new();
+    for line in text.lines() {
+        let key = line.trim_start().strip_prefix("# ").unwrap_or_default();
+        let is_key = key.split_once(':').is_some_and(|(name, _)| {
+            !name.is_empty() && name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_')
+        });
+        let is_default = is_key && !SKIPPED.iter().any(|it| key.starts_with(it));
+        let indented = line.replacen("# ", "", 1);
+        // A section that is commented out as a whole; its keys lie deeper in the comment.
+        let deeper = line.starts_with("#   ") && !line.contains('-');
+        if is_default || deeper {
+            shown += 1;
+        }
+        written_out += if is_default || deeper { &indented } else { line };
+        written_out.push('\n');
+    }
+    assert!(shown >= 25, "only {shown} defaults were recognized");
+    let of = |text: &str| config_schema::parse(text).map_err(|it| it.to_string());
+    assert_eq!(of(&written_out), of(&text), "{written_out}");
+}
+
 #[test]
 fn this_project_ships_valid_configurations() {
     let root = crate::root();
