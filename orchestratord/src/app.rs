@@ -88,6 +88,12 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
 }
 
 impl Server {
+    /// Resolves if the driver ends by itself, which only a panic can do. Without it nothing is decided
+    /// any more: the process must end.
+    pub async fn broken(&mut self) {
+        let _panicked = (&mut self.driver).await;
+    }
+
     /// Admits nothing more, lets open tasks finish for at most the configured drain time or until
     /// `hurry` resolves, ends the rest with `SHUTTING_DOWN`, then closes connections.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) {

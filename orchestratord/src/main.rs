@@ -71,7 +71,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
 async fn run(config: &Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = orchestratord::start(config).await?;
+    let mut server = orchestratord::start(config).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), profile = ?config.profile,
         listen = ?server.addresses, metrics = "/metrics", durability = "memory", "serving"
@@ -82,7 +82,10 @@ async fn run(config: &Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    let cause = stop().await;
+    let cause = tokio::select! {
+        cause = stop() => cause,
+        () = server.broken() => anyhow::bail!("the driver has panicked; nothing can go on"),
+    };
     tracing::info!(signal = cause, "draining; a second signal skips the wait");
     server
         .shut_down(async move {

@@ -159,7 +159,7 @@ impl Driver {
             let stream = record.lock();
             (stream.progress.state.wire(), stream.log.bytes().len())
         };
-        self.finished.push(Instant::now(), record.id, bytes);
+        self.finished.push(Instant::now(), record.id, bytes + record.job.bytes());
         let engine = self.directory.engine_of(record.job.model);
         match ending {
             Ending::Dropped => self.telemetry.pushed_out(engine, "drop-lru"),

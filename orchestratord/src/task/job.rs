@@ -36,6 +36,16 @@ impl Job {
         self.canonical.priority
     }
 
+    /// About what the job holds in memory: its input, twice.
+    pub(crate) fn bytes(&self) -> usize {
+        let input = match &self.input {
+            Input::Prompt(Prompt::Text(text)) => text.len(),
+            Input::Prompt(Prompt::TokenIds(ids)) => size_of_val(&**ids),
+            Input::Messages(messages) => messages.iter().map(|it| it.content.len()).sum(),
+        };
+        2 * input
+    }
+
     /// The engine's part of the job.
     pub(crate) fn generate(&self, prompt: Prompt, correlation_id: &str) -> Generate {
         Generate {
