@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use api_types::Readiness;
 use ureq::Agent;
 
@@ -14,6 +14,9 @@ use crate::process::{pause, spawn_leashed, stop};
 
 /// Longer than the daemons' own drain and grace together.
 const STOP_LIMIT: Duration = Duration::from_secs(25);
+
+/// An engine that still fails this long after its first failure will not start by itself.
+const FAILING_LIMIT: Duration = Duration::from_secs(10);
 
 struct Daemon {
     name: &'static str,
@@ -50,6 +53,7 @@ impl Stack {
             .build()
             .into();
         let mut said = String::new();
+        let mut failing_since: Option<Instant> = None;
         while !stop.load(Ordering::Relaxed) {
             self.check_alive()?;
             let waiting_for = match readiness(&agent, &self.url) {
@@ -63,6 +67,15 @@ impl Stack {
             if waiting_for != said {
                 println!("waiting for: {waiting_for}");
                 said = waiting_for;
+            }
+            // pool-managerd's word for an engine that ended and waits for its next start.
+            if said.contains(" is backoff") {
+                let since = failing_since.get_or_insert_with(Instant::now);
+                ensure!(
+                    since.elapsed() < FAILING_LIMIT,
+                    "the engine does not start, see its last words above: is the model file whole, \
+                     and does the engine know its format?"
+                );
             }
             pause(Duration::from_millis(100));
         }
