@@ -1,6 +1,7 @@
 //! Project commands. `cargo xtask --help` lists them.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
+mod bench;
 mod ci;
 mod process;
 mod test;
@@ -29,6 +30,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// What things cost, as ratios within one run.
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// What CI runs: fmt, clippy, deny, tidy, test.
     Ci,
     /// The checks of structure and text that no compiler makes.
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Up(up) => up::run(&up).map(|()| ExitCode::SUCCESS),
         Command::Test { arguments } => test::run_tests(&arguments),
+        Command::Bench { bench } => bench::run_bench(&bench),
         Command::Ci => ci::ci(),
         Command::Tidy { write } => tidy::run(root(), write).map(|()| ExitCode::SUCCESS),
         Command::ValidateConfig { file } => Ok(validate::run(&file)),

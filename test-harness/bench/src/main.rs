@@ -1,0 +1,76 @@
+//! What the relay costs: the same load on engine-sim directly and through orchestratord, in
+//! interleaved rounds of one run, with every answer checked for lost, doubled or reordered tokens.
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+
+mod client;
+mod figures;
+mod load;
+mod stack;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+
+use figures::Figures;
+use stack::Stack;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Where the figures go, beside the table.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Interleaved rounds; figures are medians over them.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of each side of a round, in the profiles that run by time.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// Streams of profile D.
+    #[arg(long, default_value_t = 5_000)]
+    streams: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let figures = runtime.block_on(run(&arguments))?;
+    print!("{}", figures.table());
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, figures.json())
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<Figures> {
+    let mut figures = Figures::default();
+    let plan = load::Plan { rounds: arguments.rounds, seconds: arguments.seconds };
+    {
+        let stack = Stack::start(256, 0).await?;
+        figures.add("start.listening_ms", stack.listening_ms, "ms", Some(("<=", 100.)));
+        load::idle(&stack, &mut figures).await?;
+        load::a(&stack, plan, &mut figures).await?;
+        load::b(&stack, plan, &mut figures).await?;
+        load::disconnect(&stack, &mut figures).await?;
+    }
+    {
+        let stack = Stack::start(256, 20_000).await?;
+        load::c(&stack, plan, &mut figures).await?;
+    }
+    {
+        let stack = Stack::start(arguments.streams + 8, 2_000_000).await?;
+        load::d(&stack, arguments.streams, &mut figures).await?;
+    }
+    Ok(figures)
+}
+
+/// Each stream of profile D takes a connection on both sides of orchestratord, which inherits this.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // A lower hard limit makes profile D fail with its own message.
+    let _raised =
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
