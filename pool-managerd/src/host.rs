@@ -99,9 +99,9 @@ fn state_name(state: ReplicaState) -> &'static str {
 }
 
 fn pool(pool: &PoolConfig, config: &ManagerConfig) -> Pool {
-    let (origin, slots) = match &pool.source {
-        EngineSource::Managed { .. } => (Origin::Managed, 0),
-        EngineSource::External { slots, .. } => (Origin::External, slots.map_or(0, |it| it.get())),
+    let origin = match &pool.source {
+        EngineSource::Managed { .. } => Origin::Managed,
+        EngineSource::External { .. } => Origin::External,
     };
     let replica = |index: u32| Replica {
         replica_id: format!("{}-{index}", pool.id),
@@ -111,7 +111,8 @@ fn pool(pool: &PoolConfig, config: &ManagerConfig) -> Pool {
         engine_key: None,
         engine_version: None,
         model_digest: None,
-        slots,
+        // Like the context: the engine tells.
+        slots: 0,
         context_tokens: 0,
         chat_template: false,
         last_error: None,

@@ -238,6 +238,8 @@ impl ReplicaTask {
         let EngineSource::Managed { model_path, .. } = &self.pool().source else { return };
         let (site, model) = (Arc::clone(&self.site), model_path.clone());
         let (pool, replica) = (self.pool_index, self.index);
+        // The file may have been replaced since the last start; no digest is better than a wrong one.
+        site.host.update(pool, replica, |it| it.model_digest = None);
         // On nobody's tracker: a file system that hangs must not keep the daemon from stopping.
         tokio::task::spawn_blocking(move || {
             // A file that cannot be read is the check's to report.
@@ -265,6 +267,10 @@ impl ReplicaTask {
     /// Writes what is known into the host's table.
     fn publish(&self) {
         let supervisor = &self.supervisor;
+        let slots_max = match self.pool().source {
+            EngineSource::External { slots: Some(slots), .. } => slots.get(),
+            EngineSource::External { slots: None, .. } | EngineSource::Managed { .. } => u32::MAX,
+        };
         self.site.host.update(self.pool_index, self.index, |it| {
             it.state = supervisor.state();
             it.incarnation = supervisor.incarnation();
@@ -275,7 +281,7 @@ impl ReplicaTask {
             it.engine_key = self.at.as_ref().and_then(|it| it.key().map(str::to_owned));
             if let Some(properties) = supervisor.properties() {
                 it.engine_version = Some(properties.engine_version.clone());
-                it.slots = if it.slots == 0 { properties.slots } else { it.slots };
+                it.slots = properties.slots.min(slots_max);
                 it.context_tokens = properties.context_tokens;
                 it.chat_template = properties.chat_template;
             }

@@ -49,3 +49,21 @@ async fn what_does_not_change_is_not_told() {
     site.host.update(0, 0, |it| it.incarnation = 0);
     assert!(changes.try_recv().is_err());
 }
+
+#[test]
+fn no_watcher_is_told_of_a_change_that_its_snapshot_has() {
+    let site = site();
+    let writing = Arc::clone(&site);
+    let writer = std::thread::spawn(move || {
+        for number in 1..=20_000 {
+            writing.host.update(0, 0, |it| it.incarnation = number);
+        }
+    });
+    while !writer.is_finished() {
+        let (snapshot, mut changes) = site.host.watch();
+        if let Ok(change) = changes.try_recv() {
+            assert!(incarnation(&snapshot.pools) < change.replicas[0].incarnation);
+        }
+    }
+    writer.join().unwrap();
+}

@@ -89,6 +89,20 @@ fn an_engine_dies_with_its_guard_even_while_the_manager_stands_still() {
 
 // OC-POOL-3040
 #[test]
+fn an_engine_dies_with_a_manager_and_a_guard_that_are_killed_together() {
+    let place = Place::new();
+    let daemon = place.start(&place.pool(""));
+    let engine = Pid::new(daemon.ready().pid.unwrap());
+    let guard = children(daemon.pid())[0];
+    // Else it might see the manager's end before its own.
+    kill(guard, Signal::STOP);
+    daemon.signal(Signal::KILL);
+    kill(guard, Signal::KILL);
+    engine.wait_gone("the engine");
+}
+
+// OC-POOL-3040
+#[test]
 fn what_a_crashed_engine_leaves_behind_is_killed_before_the_next_start() {
     let place = Place::new();
     let wrapper = place.script("setsid tail -f \"$2\" &\nexec \"$ENGINE\" \"$@\"");

@@ -1,21 +1,10 @@
 //! From start to ready, and back there after whatever goes wrong.
 
-use std::net::SocketAddr;
-
 use pool_api::ReplicaState;
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
-use crate::rig::{Daemon, MODEL_BYTES, Pid, Place, ask, kill};
-
-fn address(endpoint: &str) -> SocketAddr {
-    endpoint.strip_prefix("http://").unwrap().parse().unwrap()
-}
-
-fn fault(endpoint: &str, order: &str) {
-    let json = ["Host: sim", "Content-Type: application/json"];
-    assert_eq!(ask(address(endpoint), "POST", "/sim/fault", &json, order).status, 200);
-}
+use crate::rig::{Daemon, MODEL_BYTES, Pid, Place, address, ask, fault, kill};
 
 /// The first state that is not ready and has a cause.
 fn down(daemon: &Daemon) -> (ReplicaState, String) {

@@ -5,8 +5,11 @@
 
 mod death;
 mod external;
+mod hang;
 mod http;
 mod lifecycle;
+mod output;
+mod present;
 mod rig;
 mod startup;
 mod stop;

@@ -2,17 +2,21 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::rig::{Place, program};
+use crate::rig::{Pid, Place, program};
 
 /// Exit code and stderr of a daemon that must end by itself.
 fn run(arguments: &[&str], config: Option<&Path>) -> (i32, String) {
     let mut command = program();
-    command.args(arguments);
+    command.args(arguments).stderr(Stdio::piped());
     if let Some(config) = config {
         command.arg("--config").arg(config);
     }
-    let output = command.output().unwrap();
+    let child = command.spawn().unwrap();
+    // Fails where waiting for the output of a daemon that serves would never end.
+    Pid::from_child(&child).wait_gone("the daemon");
+    let output = child.wait_with_output().unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
@@ -89,7 +93,7 @@ fn checking_a_configuration_starts_nothing() {
 
 #[test]
 fn the_version_is_told() {
-    let output = program().arg("--version").stdout(std::process::Stdio::piped()).output().unwrap();
+    let output = program().arg("--version").stdout(Stdio::piped()).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(said, concat!("pool-managerd ", env!("CARGO_PKG_VERSION"), "\n"));
 }

@@ -72,6 +72,16 @@ fn send(to: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) 
     stream
 }
 
+pub(crate) fn address(endpoint: &str) -> SocketAddr {
+    endpoint.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
+/// Breaks an engine-sim.
+pub(crate) fn fault(endpoint: &str, order: &str) {
+    let json = ["Host: sim", "Content-Type: application/json"];
+    assert_eq!(ask(address(endpoint), "POST", "/sim/fault", &json, order).status, 200);
+}
+
 /// A reader of `GET /v1/watch`.
 pub(crate) struct Watch {
     lines: std::io::Lines<BufReader<TcpStream>>,
