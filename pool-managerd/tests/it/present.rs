@@ -24,6 +24,8 @@ fn an_external_server_that_comes_back_smaller_is_told_as_smaller() {
     let mut watch = daemon.watch();
     let port = server.port().to_string();
     server.kill();
+    // A restart between two questions is not seen.
+    watch.until(|it| it.state == ReplicaState::Unready);
     let _server = SimProcess::spawn(["-np", "2", "--port", &port]);
     let back = watch.until(|it| it.state == ReplicaState::Ready && it.incarnation == 2);
     assert_eq!(back.slots, 2);
