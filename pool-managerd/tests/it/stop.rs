@@ -9,6 +9,9 @@ use rustix::process::Signal;
 
 use crate::rig::{Pid, Place};
 
+/// The shell lives on; what it started has ended.
+const IGNORES_SIGTERM: &str = "trap '' TERM\n\"$ENGINE\" \"$@\" &\nwhile true; do wait; done";
+
 /// A generation on the engine itself, as orchestratord would have one open.
 fn generate(replica: &Replica, prompt: &str, tokens: u32) -> TcpStream {
     let host = replica.endpoint.as_ref().unwrap().strip_prefix("http://").unwrap();
@@ -80,13 +83,26 @@ fn a_second_signal_skips_the_wait() {
     assert_eq!(daemon.end().code(), Some(0));
 }
 
+#[test]
+fn a_signal_while_engines_stop_skips_their_grace() {
+    let place = Place::new();
+    let wrapper = place.script(IGNORES_SIGTERM);
+    let mut daemon = place.start(&place.pool_with(&wrapper, "      stop_grace_ms: 600000\n"));
+    let engine = Pid::new(daemon.ready().pid.unwrap());
+    let mut watch = daemon.watch();
+    daemon.signal(Signal::TERM);
+    // The stream ends with the drain.
+    while watch.next().is_some() {}
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code(), Some(0));
+    engine.wait_gone("the engine");
+}
+
 // OC-CTRL-2082
 #[test]
 fn an_engine_that_ignores_sigterm_is_killed_after_its_grace() {
     let place = Place::new();
-    let wrapper = place.script(
-        "trap '' TERM\n\"$ENGINE\" --sse-ping-interval 600 \"$@\" &\nwhile true; do wait; done",
-    );
+    let wrapper = place.script(IGNORES_SIGTERM);
     let mut daemon = place.start(&place.pool_with(&wrapper, "      stop_grace_ms: 200\n"));
     let engine = Pid::new(daemon.ready().pid.unwrap());
     daemon.signal(Signal::TERM);
