@@ -114,7 +114,17 @@ fn stay(stack: &mut Stack, stop: &AtomicBool) -> anyhow::Result<()> {
 fn demonstrate(plan: &Plan) -> anyhow::Result<()> {
     println!("\nprompt: {PROMPT}");
     let status = Command::new(plan.programs.join("llorch"))
-        .args(["--url", &plan.url(), "submit", "--timings", "--max-tokens", PROMPT_TOKENS, PROMPT])
+        .args([
+            "--url",
+            &plan.url(),
+            "submit",
+            "--timings",
+            "--temperature",
+            "0",
+            "--max-tokens",
+            PROMPT_TOKENS,
+            PROMPT,
+        ])
         .status()
         .context("cannot run llorch")?;
     ensure!(status.success(), "the demonstration failed (see above)");
