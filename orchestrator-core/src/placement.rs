@@ -16,15 +16,6 @@ pub(crate) struct Candidate {
     pub(crate) suspect: bool,
 }
 
-/// Why a candidate was passed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Drop {
-    NotReady,
-    NoSlot,
-    InsufficientCtx,
-    EngineMismatch,
-}
-
 /// Picks the Ready candidate with the smallest share of busy slots; ties go to more free slots, then
 /// to the smaller id.
 pub(crate) fn place(
@@ -32,7 +23,7 @@ pub(crate) fn place(
     candidates: impl Iterator<Item = Candidate>,
 ) -> Option<ReplicaId> {
     candidates
-        .filter(|it| reject(task, it).is_none())
+        .filter(|it| can_take(task, it))
         .min_by(|a, b| {
             let (a_free, b_free) = (a.status.slots - a.busy, b.status.slots - b.busy);
             // busy_a / slots_a < busy_b / slots_b without division.
@@ -43,19 +34,14 @@ pub(crate) fn place(
         .map(|it| it.replica)
 }
 
-fn reject(task: &TaskSpec, candidate: &Candidate) -> Option<Drop> {
+/// Engine, readiness, context and a free slot; all must hold.
+fn can_take(task: &TaskSpec, candidate: &Candidate) -> bool {
     let status = &candidate.status;
-    if task.engine.is_some_and(|it| it != status.engine) {
-        Some(Drop::EngineMismatch)
-    } else if status.availability != Availability::Ready || candidate.suspect {
-        Some(Drop::NotReady)
-    } else if !fits(task, status.context_tokens) {
-        Some(Drop::InsufficientCtx)
-    } else if status.slots <= candidate.busy {
-        Some(Drop::NoSlot)
-    } else {
-        None
-    }
+    task.engine.is_none_or(|it| it == status.engine)
+        && status.availability == Availability::Ready
+        && !candidate.suspect
+        && fits(task, status.context_tokens)
+        && candidate.busy < status.slots
 }
 
 /// Whether prompt and answer fit into a slot's context; 0 stands for a context not known yet.

@@ -7,7 +7,7 @@ mod effects;
 mod handle;
 mod positions;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub(crate) struct Driver {
     finished: Finished,
     directory: Directory,
     /// When a task without readers is cancelled.
-    leaving: BTreeMap<(Instant, TaskId), ()>,
+    leaving: BTreeSet<(Instant, TaskId)>,
     positions_due: Option<Instant>,
     next_task: u64,
     attempts: AttemptConfig,
@@ -75,7 +75,7 @@ pub(crate) fn build(
         open: HashMap::new(),
         finished: Finished::new(config.retention),
         directory,
-        leaving: BTreeMap::new(),
+        leaving: BTreeSet::new(),
         positions_due: None,
         next_task: 0,
         attempts: AttemptConfig::new(config),
@@ -197,7 +197,7 @@ impl Driver {
             self.cancel_abandoned(record);
         } else {
             let at = Instant::now() + record.job.disconnect_grace;
-            self.leaving.insert((at, record.core_id), ());
+            self.leaving.insert((at, record.core_id));
         }
     }
 
@@ -213,7 +213,7 @@ impl Driver {
         if self.core.next_wakeup().is_some_and(|it| it <= self.now()) {
             self.apply(Event::Tick);
         }
-        while let Some(((at, task), ())) = self.leaving.first_key_value().map(|(k, ())| (*k, ())) {
+        while let Some((at, task)) = self.leaving.first().copied() {
             if now < at {
                 break;
             }
@@ -232,7 +232,7 @@ impl Driver {
 
     fn next_wakeup(&self) -> Option<Instant> {
         let core = self.core.next_wakeup().map(|it| self.started + Duration::from_micros(it.0));
-        let leaving = self.leaving.first_key_value().map(|((at, _), ())| *at);
+        let leaving = self.leaving.first().map(|(at, _)| *at);
         [core, leaving, self.positions_due].into_iter().flatten().min()
     }
 

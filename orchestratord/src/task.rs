@@ -123,7 +123,12 @@ impl TaskRecord {
         let attempt = if closed { stream.attempt_waker.take() } else { None };
         // Woken after the lock is gone; in the common case there is one reader.
         let first = stream.waiting.pop();
-        let others = std::mem::take(&mut stream.waiting);
+        let others = if stream.waiting.is_empty() {
+            // Keeps its memory: a token costs no allocation.
+            Vec::new()
+        } else {
+            std::mem::take(&mut stream.waiting)
+        };
         drop(stream);
         first.into_iter().chain(others).chain(attempt).for_each(Waker::wake);
         true

@@ -15,7 +15,7 @@ pub use config::{
     Restart, Retention, StreamConfig, Watchdog,
 };
 pub use document::Document;
-pub use parse::{ConfigError, Problem, parse};
+pub use parse::{ConfigError, Problem, parse, pointer};
 
 #[cfg(test)]
 mod tests;

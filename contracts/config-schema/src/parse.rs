@@ -57,7 +57,9 @@ fn read(text: &str) -> Result<Document, Problem> {
         .map_err(|it| Problem { pointer: pointer(it.path()), message: it.inner().to_string() })
 }
 
-fn pointer(path: &serde_path_to_error::Path) -> String {
+/// The JSON Pointer (RFC 6901) of where a deserialisation failed.
+#[must_use]
+pub fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     path.iter()
         .filter_map(|segment| match segment {

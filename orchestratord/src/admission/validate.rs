@@ -4,6 +4,7 @@ use api_types::{
     Detail, Determinism, OutputFormat, PromptInput, SAMPLER_PROFILE, Sampling, TaskRequest,
     Workload,
 };
+use config_schema::pointer;
 use uuid::Uuid;
 
 use super::{Refusal, Valid, seed_of};
@@ -45,18 +46,6 @@ fn split(message: &str) -> (String, String) {
     let message = message.rsplit_once(" at line ").map_or(message, |it| it.0);
     let (found, expected) = message.split_once(", expected ").unwrap_or((message, "a valid value"));
     (found.to_owned(), expected.to_owned())
-}
-
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    path.iter()
-        .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(format!("/{index}")),
-            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
-            Segment::Enum { variant } => Some(format!("/{variant}")),
-            Segment::Unknown => None,
-        })
-        .collect()
 }
 
 /// Checks the fields and fills in the defaults that do not depend on the fleet.

@@ -18,7 +18,7 @@ use crate::fleet::PoolView;
 type Busy = BTreeMap<ReplicaId, u32>;
 
 pub(super) async fn models(State(app): State<App>) -> Json<ModelList> {
-    let fleet = std::future::ready(app.fleet.now()).await;
+    let fleet = app.fleet.now();
     let models = fleet.models.values().map(|it| api_types::Model {
         id: it.name.clone(),
         aliases: it.aliases.clone(),
@@ -50,7 +50,7 @@ pub(super) async fn pool_health(
 }
 
 pub(super) async fn capabilities(State(app): State<App>) -> Json<Capabilities> {
-    let fleet = std::future::ready(app.fleet.now()).await;
+    let fleet = app.fleet.now();
     let mut engines: BTreeMap<&str, EngineCapability> = BTreeMap::new();
     for view in &fleet.pools {
         let pool = &view.pool;

@@ -62,11 +62,10 @@ fn refused(refusal: &Refusal) -> ApiError {
 }
 
 pub(super) async fn not_found(uri: Uri) -> ApiError {
-    std::future::ready(ApiError::new(ErrorCode::NotFound, format!("there is no {}", uri.path())))
-        .await
+    ApiError::new(ErrorCode::NotFound, format!("there is no {}", uri.path()))
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     let message = format!("{} does not take {method}", uri.path());
-    std::future::ready(ApiError::new(ErrorCode::MethodNotAllowed, message)).await
+    ApiError::new(ErrorCode::MethodNotAllowed, message)
 }

@@ -34,7 +34,7 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let record = tasks::find(&app, &id)?;
-    let after = std::future::ready(last_seen(&headers, query.after.as_deref())).await?;
+    let after = last_seen(&headers, query.after.as_deref())?;
     let (position, last) = {
         let stream = record.lock();
         (stream.log.position_after(after), stream.log.last_id())

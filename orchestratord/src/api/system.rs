@@ -12,18 +12,18 @@ use super::fleet::state;
 use crate::fleet::Fleet;
 
 pub(super) async fn metrics(State(app): State<App>) -> Response {
-    let text = std::future::ready(app.telemetry.render()).await;
+    let text = app.telemetry.render();
     ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
 }
 
 /// The process serves requests; nothing more.
 pub(super) async fn healthz() -> &'static str {
-    std::future::ready("ok\n").await
+    "ok\n"
 }
 
 /// 200 once a task would start at once, 503 with what is waited for until then.
 pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
-    let fleet = std::future::ready(app.fleet.now()).await;
+    let fleet = app.fleet.now();
     let ready = fleet.models.values().any(|it| it.resident);
     let waiting_for = if ready { Vec::new() } else { waits(&fleet) };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

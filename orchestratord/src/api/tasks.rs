@@ -59,7 +59,7 @@ pub(super) async fn show(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<Task>, ApiError> {
-    std::future::ready(find(&app, &id)).await.map(|record| Json(record.view()))
+    find(&app, &id).map(|record| Json(record.view()))
 }
 
 pub(super) async fn cancel(
