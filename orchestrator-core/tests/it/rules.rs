@@ -409,6 +409,26 @@ fn a_failed_run_holds_its_slot_until_the_engine_confirms() {
 }
 
 #[test]
+fn a_confirmation_that_comes_too_early_frees_no_slot_in_use() {
+    check(
+        CONFIG,
+        "
+        0 ready r1 m1
+        1 submit t1 m1
+        2 free t1 r1
+        3 submit t2 m1
+        4 done t1 r1",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            3: admitted t2 at 0, starts in 1.0s (p90 1.8s)
+            4: ended t1: Completed
+            4: dispatch t2 on r1 attempt 1
+        "#]],
+    );
+}
+
+#[test]
 fn a_restart_frees_the_slots_of_the_process_before() {
     check(
         CONFIG,
