@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use adapter_api::{EngineError, EngineHttp, SseDecoder, SseEvent};
+use adapter_api::{EngineBody, EngineError, EngineHttp, SseDecoder, SseEvent};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use pool_api::{HEARTBEAT_MS, WatchEvent};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -48,7 +47,7 @@ pub(crate) async fn follow(manager: usize, url: String, token: Option<String>, h
     }
 }
 
-async fn connect(http: &EngineHttp) -> Result<Incoming, EngineError> {
+async fn connect(http: &EngineHttp) -> Result<EngineBody, EngineError> {
     let limit_ms = 3 * HEARTBEAT_MS;
     let answer = timeout(SILENCE_MAX, http.stream(Method::GET, "/v1/watch", None)).await;
     let (status, body) = answer.unwrap_or(Err(EngineError::Timeout { limit_ms }))?;
@@ -65,7 +64,7 @@ async fn connect(http: &EngineHttp) -> Result<Incoming, EngineError> {
 /// Returns why the stream ended.
 async fn listen(
     manager: usize,
-    mut body: Incoming,
+    mut body: EngineBody,
     handle: &Handle,
     heard: &mut Instant,
 ) -> String {

@@ -10,7 +10,7 @@ mod stack;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use figures::Figures;
 use stack::Stack;
@@ -29,6 +29,19 @@ struct Arguments {
     /// Streams of profile D.
     #[arg(long, default_value_t = 5_000)]
     streams: usize,
+    /// Only these profiles.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Profile::value_variants().to_vec())]
+    profiles: Vec<Profile>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    Idle,
+    A,
+    B,
+    C,
+    D,
+    Disconnect,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -47,19 +60,28 @@ fn main() -> anyhow::Result<()> {
 async fn run(arguments: &Arguments) -> anyhow::Result<Figures> {
     let mut figures = Figures::default();
     let plan = load::Plan { rounds: arguments.rounds, seconds: arguments.seconds };
+    let asked = |profile| arguments.profiles.contains(&profile);
     {
         let stack = Stack::start(256, 0).await?;
         figures.add("start.listening_ms", stack.listening_ms, "ms", Some(("<=", 100.)));
-        load::idle(&stack, &mut figures).await?;
-        load::a(&stack, plan, &mut figures).await?;
-        load::b(&stack, plan, &mut figures).await?;
-        load::disconnect(&stack, &mut figures).await?;
+        if asked(Profile::Idle) {
+            load::idle(&stack, &mut figures).await?;
+        }
+        if asked(Profile::A) {
+            load::a(&stack, plan, &mut figures).await?;
+        }
+        if asked(Profile::B) {
+            load::b(&stack, plan, &mut figures).await?;
+        }
+        if asked(Profile::Disconnect) {
+            load::disconnect(&stack, &mut figures).await?;
+        }
     }
-    {
+    if asked(Profile::C) {
         let stack = Stack::start(256, 20_000).await?;
         load::c(&stack, plan, &mut figures).await?;
     }
-    {
+    if asked(Profile::D) {
         let stack = Stack::start(arguments.streams + 8, 2_000_000).await?;
         load::d(&stack, arguments.streams, &mut figures).await?;
     }

@@ -1,35 +1,32 @@
 //! The HTTP client that every adapter uses: one base URL, one optional key, pooled connections.
 
+mod body;
+mod connection;
+
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+pub use body::EngineBody;
+use connection::{Connection, Pool};
 
 use crate::EngineError;
 
-/// Below the 5 s after which llama.cpp closes an idle connection, so that we let go first.
-const IDLE_CONNECTION: Duration = Duration::from_secs(4);
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// For calls whose answer is one JSON document.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 const CALL_BYTES_MAX: usize = 8 << 20;
 /// Stale connections of the pool that one call may meet before it has one that works.
 const CALL_ATTEMPTS_MAX: u32 = 3;
-/// Between an engine's last event and the end of its body, which it writes separately.
-const RELEASE_LIMIT: Duration = Duration::from_secs(1);
-
 /// Cheap to clone; clones share the connections.
 #[derive(Clone)]
 pub struct EngineHttp {
-    client: Client<HttpConnector, Full<Bytes>>,
-    base: String,
+    pool: Arc<Pool>,
+    base: Result<Base, EngineError>,
     authorization: Option<HeaderValue>,
 }
 
@@ -46,20 +43,12 @@ impl EngineHttp {
     /// server's 401 tells.
     #[must_use]
     pub fn new(base_url: &str, key: Option<&str>) -> Self {
-        let mut connector = HttpConnector::new();
-        // A token is a small write; with Nagle's algorithm and delayed acknowledgement it waits 40 ms.
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_LIMIT));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .build(connector);
         let authorization = key.and_then(|key| {
             let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
             value.set_sensitive(true);
             Some(value)
         });
-        Self { client, base: base_url.trim_end_matches('/').to_owned(), authorization }
+        Self { pool: Arc::default(), base: Base::parse(base_url), authorization }
     }
 
     /// Makes a call whose answer is one document of at most 8 MiB, within 10 s.
@@ -99,30 +88,81 @@ impl EngineHttp {
         method: Method,
         path: &str,
         body: Option<Bytes>,
-    ) -> Result<(StatusCode, Incoming), EngineError> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+    ) -> Result<(StatusCode, EngineBody), EngineError> {
+        let base = self.base.as_ref().map_err(Clone::clone)?;
+        let mut request = self.request(base, method, path, body)?;
+        loop {
+            let pooled = self.pool.take();
+            let fresh = pooled.is_none();
+            let mut connection = match pooled {
+                Some(connection) => connection,
+                None => Connection::open(&base.address).await?,
+            };
+            match connection.send(request).await {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    let body = EngineBody::new(body, connection, Arc::clone(&self.pool));
+                    return Ok((head.status, body));
+                }
+                Err(mut error) => match error.take_message() {
+                    // It was closed before anything was written; the next one may be open.
+                    Some(unsent) if !fresh => request = unsent,
+                    Some(_) | None => {
+                        return Err(EngineError::Reset { message: chain(error.error()) });
+                    }
+                },
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        base: &Base,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Request<Full<Bytes>>, EngineError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", base.prefix))
+            .header(HOST, &base.address);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        if let Some(host) = self.base.strip_prefix("http://") {
-            request = request.header(HOST, host);
+        request.body(Full::new(body.unwrap_or_default())).map_err(|it| EngineError::Unreachable {
+            message: format!("`{path}` is no path of a URL: {it}"),
+        })
+    }
+}
+
+/// Where an engine is.
+#[derive(Debug, Clone)]
+struct Base {
+    /// `host:port`.
+    address: String,
+    /// What stands before every path; often nothing.
+    prefix: String,
+}
+
+impl Base {
+    fn parse(url: &str) -> Result<Self, EngineError> {
+        let unusable = |why: &str| {
+            Err(EngineError::Unreachable { message: format!("`{url}` is no engine's URL: {why}") })
+        };
+        let uri: Uri = match url.trim_end_matches('/').parse() {
+            Ok(uri) => uri,
+            Err(error) => return unusable(&format!("{error}")),
+        };
+        match (uri.scheme_str(), uri.host()) {
+            (Some("http"), Some(host)) => Ok(Self {
+                address: format!("{host}:{}", uri.port_u16().unwrap_or(80)),
+                prefix: uri.path().trim_end_matches('/').to_owned(),
+            }),
+            _ => unusable("expected http://host:port"),
         }
-        let request = request.body(Full::new(body.unwrap_or_default())).map_err(|it| {
-            EngineError::Unreachable { message: format!("`{}` is no URL: {it}", self.base) }
-        })?;
-        let response = self.client.request(request).await.map_err(|error| {
-            let message = chain(&error);
-            if error.is_connect() {
-                EngineError::Unreachable { message }
-            } else {
-                EngineError::Reset { message }
-            }
-        })?;
-        let (head, body) = response.into_parts();
-        Ok((head.status, body))
     }
 }
 
@@ -138,23 +178,11 @@ async fn within_call_limit<T>(
 ///
 /// # Errors
 /// `Protocol` when it is longer, `Reset` when it breaks off, `Timeout` when it does not end.
-pub async fn collect(body: Incoming) -> Result<Bytes, EngineError> {
+pub async fn collect(body: EngineBody) -> Result<Bytes, EngineError> {
     within_call_limit(collect_bounded(body)).await
 }
 
-/// Gives a body's connection back to the pool. For a body of which only the end is missing; dropping
-/// it there would close the connection whenever that end has not arrived yet.
-pub fn release(body: Incoming) {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    // On nobody's tracker: it ends within a second, and a shutdown that does not wait loses nothing.
-    runtime.spawn(async {
-        let rest = Limited::new(body, CALL_BYTES_MAX).collect();
-        // Whatever comes instead of the end closes the connection, as it should.
-        let _ = tokio::time::timeout(RELEASE_LIMIT, rest).await;
-    });
-}
-
-async fn collect_bounded(body: Incoming) -> Result<Bytes, EngineError> {
+async fn collect_bounded(body: EngineBody) -> Result<Bytes, EngineError> {
     match Limited::new(body, CALL_BYTES_MAX).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {

@@ -3,9 +3,8 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use adapter_api::{EngineError, Generation, GenerationEvent, SseDecoder, SseEvent, release};
+use adapter_api::{EngineBody, EngineError, Generation, GenerationEvent, SseDecoder, SseEvent};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use crate::errors;
 use crate::frames;
@@ -15,7 +14,7 @@ const POLL_BYTES_MAX: usize = 64 << 10;
 
 pub(crate) struct LlamaGeneration {
     /// `None` once the last frame was read.
-    body: Option<Incoming>,
+    body: Option<EngineBody>,
     decoder: SseDecoder,
     predicted: u32,
     /// Found behind events of the same poll, and told by the next one.
@@ -23,7 +22,7 @@ pub(crate) struct LlamaGeneration {
 }
 
 impl LlamaGeneration {
-    pub(crate) fn new(body: Incoming) -> Self {
+    pub(crate) fn new(body: EngineBody) -> Self {
         Self { body: Some(body), decoder: SseDecoder::default(), predicted: 0, failure: None }
     }
 
@@ -35,7 +34,7 @@ impl LlamaGeneration {
                 SseEvent::KeepAlive => {}
             }
             if let Some(GenerationEvent::Finished { .. }) = events.last() {
-                self.body.take().into_iter().for_each(release);
+                self.body.take().into_iter().for_each(EngineBody::release);
                 return Ok(());
             }
         }
