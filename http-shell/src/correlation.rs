@@ -20,6 +20,5 @@ fn is_valid(id: &str) -> bool {
 }
 
 fn generate() -> String {
-    let number = getrandom::u64().expect("the operating system has a random source");
-    format!("{number:016x}")
+    format!("{:016x}", rand::random::<u64>())
 }

@@ -25,14 +25,30 @@ use crate::fleet::FleetWatch;
 use crate::stream::reader::ReaderConfig;
 use crate::telemetry::Telemetry;
 
-/// What handlers share.
+/// What handlers share. Cheap to clone, which axum does several times for each request.
 #[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Shared>);
+
+pub(crate) struct Shared {
     pub(crate) driver: Handle,
     pub(crate) fleet: FleetWatch,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) guard: Arc<Guard>,
+    pub(crate) guard: Guard,
     pub(crate) settings: Settings,
+}
+
+impl App {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use http_shell::{BindError, Credentials, Guard, ServeLimits};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{self, App, Settings};
+use crate::api::{self, App, Settings, Shared};
 use crate::driver::{self, Command, Handle};
 use crate::fleet::{Directory, follow};
 use crate::telemetry::Telemetry;
@@ -54,13 +54,13 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
     let directory = Directory::new(config.pool_managers.len());
     let (driver, handle) =
         driver::build(config, directory, Arc::clone(&telemetry), tracker.clone());
-    let app = App {
+    let app = App::new(Shared {
         driver: handle.clone(),
         fleet: driver.fleet(),
         telemetry,
-        guard: Arc::new(guard(config, &addresses)),
+        guard: guard(config, &addresses),
         settings: Settings::new(config),
-    };
+    });
     let driver = tracker.spawn(driver.run());
     let followers = config.pool_managers.iter().zip(tokens).enumerate().map(|(index, it)| {
         let (manager, token) = it;

@@ -9,7 +9,7 @@ mod release;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapter_api::{EngineError, Generation, Prompt};
+use adapter_api::{EngineError, Prompt};
 use api_types::{ErrorCode, TaskState};
 use config_schema::Config;
 use orchestrator_core::{Event, Report, Run};
@@ -102,6 +102,7 @@ pub(crate) async fn run(attempt: Attempt) {
 impl Attempt {
     async fn generate(&self, started: Instant) -> Outcome {
         let limit = self.config.first_token.min(self.config.wall);
+        let mut timer = Box::pin(tokio::time::sleep_until(started + limit));
         let submit = async {
             let prompt = self.prompt().await?;
             let request = self.record.job.generate(prompt, &self.record.correlation_id);
@@ -110,12 +111,12 @@ impl Attempt {
         let generation = tokio::select! {
             submitted = submit => submitted,
             () = self.closed() => return Outcome::Closed,
-            () = tokio::time::sleep_until(started + limit) => {
+            () = &mut timer => {
                 return Outcome::Failed(Failure::Timeout { limit: "first token", after: limit });
             }
         };
         match generation {
-            Ok(generation) => self.relay(generation, started).await,
+            Ok(generation) => relay::Relay::new(self, generation, started, timer).await,
             Err(error) if not_taken(&error) => Outcome::NotTaken(error),
             Err(error) => Outcome::Failed(Failure::Engine(error)),
         }
@@ -141,10 +142,6 @@ impl Attempt {
             std::task::Poll::Pending
         })
         .await;
-    }
-
-    async fn relay(&self, generation: Box<dyn Generation>, started: Instant) -> Outcome {
-        relay::Relay::new(self, generation, started).await
     }
 
     /// Ends the stream with the failure's error, unless it has ended.

@@ -69,6 +69,17 @@ pub enum Workload {
     Rerank,
 }
 
+impl Workload {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completion => "completion",
+            Self::Embedding => "embedding",
+            Self::Rerank => "rerank",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a string or an array of token ids")]
 pub enum PromptInput {

@@ -100,7 +100,7 @@ impl Findings {
         self.check(
             request.workload == Workload::Completion,
             "/workload",
-            format!("{:?}", request.workload).to_lowercase(),
+            request.workload.as_str(),
             "completion: other workloads are not supported yet",
         );
         self.check(

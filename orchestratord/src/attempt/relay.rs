@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use adapter_api::{EngineError, Generation, GenerationEvent, Usage};
 use api_types::{FinishReason, Started};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
 use super::{Attempt, Failure, Outcome, millis};
 use crate::driver::close_with_end;
@@ -28,12 +28,13 @@ pub(super) struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
+    /// `timer` runs out when the first token is late.
     pub(super) fn new(
         attempt: &'a Attempt,
         generation: Box<dyn Generation>,
         started: Instant,
+        timer: Pin<Box<Sleep>>,
     ) -> Self {
-        let first_limit = attempt.config.first_token.min(attempt.config.wall);
         Self {
             attempt,
             generation,
@@ -41,7 +42,7 @@ impl<'a> Relay<'a> {
             started,
             progress: started,
             first_token: None,
-            timer: Box::pin(sleep_until(started + first_limit)),
+            timer,
             announced: false,
         }
     }

@@ -33,9 +33,12 @@ pub(crate) async fn idle(stack: &Stack, figures: &mut Figures) -> anyhow::Result
 /// 32 callers, and one caller, with answers of one token.
 pub(crate) async fn a(stack: &Stack, plan: Plan, figures: &mut Figures) -> anyhow::Result<()> {
     let (mut ratios, mut directs, mut singles) = (Vec::new(), Vec::new(), Vec::new());
+    let mut cpu = Vec::new();
     for _ in 0..plan.rounds {
         let direct = requests(&stack.direct, 32, 1, plan.seconds).await?;
+        let before = stack.cpu_s()?;
         let relay = requests(&stack.relay, 32, 1, plan.seconds).await?;
+        cpu.push((stack.cpu_s()? - before) * 1e6 / (relay * plan.seconds as f64));
         ratios.push(relay / direct);
         directs.push(direct);
         let direct = requests(&stack.direct, 1, 1, plan.seconds).await?;
@@ -44,6 +47,7 @@ pub(crate) async fn a(stack: &Stack, plan: Plan, figures: &mut Figures) -> anyho
     }
     figures.add("relay.a.rps_ratio", median(ratios), "x", Some((">=", 0.20)));
     figures.add("relay.a.direct_rps", median(directs), "1/s", Some((">=", 40_000.)));
+    figures.add("relay.a.cpu_us_per_request", median(cpu), "us", None);
     figures.add("relay.a1.rps_ratio", median(singles), "x", None);
     Ok(())
 }
