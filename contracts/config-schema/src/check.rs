@@ -20,6 +20,9 @@ pub(crate) fn check(tree: &Tree, problems: &mut Vec<Problem>) {
     rules.loopback("/bind", &document["bind"], keyed || !addressed, "a key in /keys");
     let tokened = !manager["token_file"].is_null();
     rules.loopback("/pool_manager/bind", &manager["bind"], tokened, "a token_file");
+    if document["profile"] == "team" && addressed && !keyed {
+        rules.broken("/profile", "\"team\" without a key", "home, or a key in /keys");
+    }
     rules.ports(document);
     let devices = rules.ids("/pool_manager/devices", &manager["devices"]);
     rules.ids("/pool_manager/pools", &manager["pools"]);

@@ -256,7 +256,11 @@ impl Config {
             pool_managers: managers(doc.pool_managers, doc.pool_manager.as_ref()),
             queue: QueueConfig {
                 capacity: non_zero(doc.queue.capacity, if home { 256 } else { 4_096 }),
-                full_policy: doc.queue.full_policy.unwrap_or(FullPolicy::Reject),
+                full_policy: doc.queue.full_policy.unwrap_or(if home {
+                    FullPolicy::Reject
+                } else {
+                    FullPolicy::ShedLowPriority
+                }),
                 unready_wait_ms: doc.queue.unready_wait_ms.unwrap_or(pick(minutes(10), minutes(2))),
             },
             classes: Classes {

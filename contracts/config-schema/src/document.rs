@@ -24,7 +24,8 @@ pub struct Document {
     pub bind: Option<Vec<SocketAddr>>,
     /// Host names, besides loopback's and the bound addresses', that requests may name.
     pub allowed_hosts: Vec<String>,
-    /// Keys that callers of orchestratord must present; none means open, on loopback only.
+    /// Keys that callers of orchestratord must present; none means open, which needs the profile
+    /// home and loopback addresses.
     #[schemars(extend("writeOnly" = true))]
     pub keys: Vec<ApiKeyDoc>,
     /// The pool-managerds to follow; left out: one on loopback.

@@ -30,7 +30,7 @@ fn a_profile_chooses_the_defaults_of_the_design() {
     check(|it| it.bind.clone(), loopback(8420), loopback(8420));
     check(|it| it.pool_manager.bind.clone(), loopback(8421), loopback(8421));
     check(|it| it.queue.capacity.get(), 256, 4_096);
-    check(|it| it.queue.full_policy, FullPolicy::Reject, FullPolicy::Reject);
+    check(|it| it.queue.full_policy, FullPolicy::Reject, FullPolicy::ShedLowPriority);
     check(|it| it.classes.interactive.weight.get(), 8, 8);
     check(|it| it.classes.interactive.max_wait_ms, 30_000, 30_000);
     check(|it| it.classes.batch.weight.get(), 1, 1);

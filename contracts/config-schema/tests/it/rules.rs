@@ -234,3 +234,22 @@ fn a_key_is_a_name_and_a_digest() {
     assert_eq!(config.keys[0].sha256[..4], [0x01, 0x23, 0x45, 0x67]);
     assert_eq!(config.keys[0].sha256[28..], [0x89, 0xab, 0xcd, 0xef]);
 }
+
+// OC-CONFIG-6033
+#[test]
+fn a_team_requires_keys_even_on_loopback() {
+    check(
+        "profile: team",
+        &expect![[r#"
+        line 1: /profile: found "team" without a key, expected home, or a key in /keys
+    "#]],
+    );
+    check(
+        "profile: team\nkeys: []",
+        &expect![[r#"
+        line 1: /profile: found "team" without a key, expected home, or a key in /keys
+    "#]],
+    );
+    check(&format!("profile: team\n{KEYS}"), &expect![[""]]);
+    check("profile: home", &expect![[""]]);
+}
