@@ -67,7 +67,7 @@ pub struct ApiKeyDoc {
 #[serde(deny_unknown_fields)]
 pub struct ManagerRefDoc {
     /// Base URL: `http://host:port`.
-    #[schemars(extend("format" = BASE_URL))]
+    #[schemars(extend("format" = BASE_URL, "examples" = ["http://127.0.0.1:8421"]))]
     pub url: String,
     /// File that holds the manager's token.
     pub token_file: Option<PathBuf>,
@@ -170,7 +170,7 @@ pub struct RetentionDoc {
 #[serde(deny_unknown_fields, default)]
 pub struct LogDoc {
     /// A tracing filter, such as `info` or `info,orchestratord=debug`.
-    #[schemars(extend("format" = LOG_FILTER))]
+    #[schemars(extend("format" = LOG_FILTER, "examples" = ["info,orchestratord=debug"]))]
     pub level: Option<String>,
 }
 
@@ -260,7 +260,7 @@ pub struct PoolDoc {
 #[serde(deny_unknown_fields)]
 pub struct ExternalDoc {
     /// Base URL: `http://host:port`.
-    #[schemars(extend("format" = BASE_URL))]
+    #[schemars(extend("format" = BASE_URL, "examples" = ["http://127.0.0.1:8421"]))]
     pub url: String,
     /// File that holds the engine's key.
     pub key_file: Option<PathBuf>,
@@ -296,6 +296,7 @@ fn addresses(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "items": {"type": "string", "format": ADDRESS},
+        "examples": [["127.0.0.1:9000", "[::1]:9000"]],
         "minItems": 1,
     })
 }
