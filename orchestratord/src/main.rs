@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
-use config_schema::Config;
+use config_schema::{Config, LoadError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -34,14 +33,15 @@ fn main() -> ExitCode {
     // A kernel that cannot do this has none to give.
     let _kept = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = Arguments::parse();
-    let config = match read(&arguments.config) {
+    let config = match config_schema::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => {
-            complain(&error);
+            refuse(error);
             return ExitCode::from(BAD_CONFIG);
         }
     };
     if arguments.check_config {
+        approve();
         return ExitCode::SUCCESS;
     }
     match serve(&config) {
@@ -53,12 +53,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn read(path: &PathBuf) -> anyhow::Result<Config> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the configuration `{}`", path.display()))?;
-    let config = config_schema::parse(&text).with_context(|| path.display().to_string())?;
-    EnvFilter::try_new(&config.log.level).context("/log/level is not a filter")?;
-    Ok(config)
+#[expect(clippy::print_stdout, reason = "the answer to --check-config")]
+fn approve() {
+    println!("configuration is valid");
+}
+
+/// One line a problem, as `cargo xtask validate-config` writes them.
+#[expect(clippy::print_stderr, reason = "before the log is set up there is only stderr")]
+fn refuse(error: LoadError) {
+    eprintln!("{:#}", anyhow::Error::new(error));
 }
 
 #[expect(clippy::print_stderr, reason = "before the log is set up there is only stderr")]

@@ -15,10 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
-use config_schema::Config;
-use http_shell::Credentials;
+use config_schema::LoadError;
 use tracing_subscriber::EnvFilter;
 
 /// Runs and watches the inference engines of this host.
@@ -76,14 +74,22 @@ fn main() -> ExitCode {
 }
 
 fn manage(path: &Path, check_only: bool) -> anyhow::Result<ExitCode> {
-    let (config, credentials) = match read(path) {
-        Ok(read) => read,
+    let config = match config_schema::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            refuse(error);
+            return Ok(ExitCode::from(BAD_CONFIG));
+        }
+    };
+    let credentials = match app::credentials(&config.pool_manager) {
+        Ok(credentials) => credentials,
         Err(error) => {
             complain(&error);
             return Ok(ExitCode::from(BAD_CONFIG));
         }
     };
     if check_only {
+        approve();
         return Ok(ExitCode::SUCCESS);
     }
     tracing_subscriber::fmt()
@@ -115,13 +121,15 @@ fn stop_on_panic() {
     }));
 }
 
-fn read(path: &Path) -> anyhow::Result<(Config, Credentials)> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the configuration `{}`", path.display()))?;
-    let config = config_schema::parse(&text).with_context(|| path.display().to_string())?;
-    EnvFilter::try_new(&config.log.level).context("/log/level is not a filter")?;
-    let credentials = app::credentials(&config.pool_manager)?;
-    Ok((config, credentials))
+#[expect(clippy::print_stdout, reason = "the answer to --check-config")]
+fn approve() {
+    println!("configuration is valid");
+}
+
+/// One line a problem, as `cargo xtask validate-config` writes them.
+#[expect(clippy::print_stderr, reason = "before the log is set up there is only stderr")]
+fn refuse(error: LoadError) {
+    eprintln!("{:#}", anyhow::Error::new(error));
 }
 
 #[expect(clippy::print_stderr, reason = "before the log is set up there is only stderr")]

@@ -43,8 +43,11 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
-    /// Check a configuration file: 0 if it is valid, 64 if not.
-    ValidateConfig { file: PathBuf },
+    /// Check configuration files: 0 if all are valid, 64 if not.
+    ValidateConfig {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Run a command that dies with us; used by `up`.
     #[command(hide = true)]
     Leash {
@@ -61,7 +64,7 @@ fn main() -> ExitCode {
         Command::Bench { bench } => bench::run_bench(&bench),
         Command::Ci => ci::ci(),
         Command::Tidy { write } => tidy::run(root(), write).map(|()| ExitCode::SUCCESS),
-        Command::ValidateConfig { file } => Ok(validate::run(&file)),
+        Command::ValidateConfig { files } => Ok(validate::run(&files)),
         Command::Leash { parent, command } => process::leash(parent, &command),
     };
     done.unwrap_or_else(|error| {

@@ -1,29 +1,22 @@
-//! `cargo xtask validate-config FILE`.
+//! `cargo xtask validate-config FILE...`.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// `EX_USAGE` of sysexits(3), as the daemons exit.
 const BAD_CONFIG: u8 = 64;
 
-pub(crate) fn run(file: &Path) -> ExitCode {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => {
-            eprintln!("cannot read `{}`: {error}", file.display());
-            return ExitCode::from(BAD_CONFIG);
-        }
-    };
-    match config_schema::parse(&text) {
-        Ok(_) => {
-            println!("{} is valid", file.display());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            for problem in error.problems {
-                eprintln!("{}: {problem}", file.display());
+/// Checks every file, whatever is wrong with those before it.
+pub(crate) fn run(files: &[PathBuf]) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        match config_schema::load(file) {
+            Ok(_) => println!("{}: configuration is valid", file.display()),
+            Err(error) => {
+                eprintln!("{:#}", anyhow::Error::new(error));
+                code = ExitCode::from(BAD_CONFIG);
             }
-            ExitCode::from(BAD_CONFIG)
         }
     }
+    code
 }

@@ -17,6 +17,10 @@ use crate::document::{ClassDoc, DeviceDoc, Document, ManagerDoc, PoolDoc};
 pub(crate) const ORCHESTRATOR_PORT: u16 = 8420;
 pub(crate) const MANAGER_PORT: u16 = 8421;
 
+/// First and longest wait before an engine is started again.
+pub(crate) const BACKOFF_MS: u64 = 250;
+pub(crate) const BACKOFF_MAX_MS: u64 = 30_000;
+
 /// Values that have passed every check. No field needs re-validation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -90,11 +94,10 @@ pub struct QueueConfig {
     pub unready_wait_ms: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FullPolicy {
     /// The newcomer is refused.
-    #[default]
     Reject,
     /// The oldest queued task of the lowest class is dropped for the newcomer.
     DropLru,
@@ -181,12 +184,14 @@ pub struct Device {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceKind {
+    /// The machine's processors and main memory.
     Cpu,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
+    /// llama.cpp's `llama-server`.
     Llamacpp,
 }
 
@@ -231,7 +236,7 @@ pub struct Restart {
 }
 
 impl Config {
-    /// Fills in the profile's defaults. The document has passed `check::problems`.
+    /// Fills in the profile's defaults. The document has passed every check.
     pub(crate) fn resolve(doc: Document) -> Self {
         let home = doc.profile == Profile::Home;
         let pick = |home_value: u64, team_value: u64| if home { home_value } else { team_value };
@@ -251,7 +256,11 @@ impl Config {
             pool_managers: managers(doc.pool_managers, doc.pool_manager.as_ref()),
             queue: QueueConfig {
                 capacity: non_zero(doc.queue.capacity, if home { 256 } else { 4_096 }),
-                full_policy: doc.queue.full_policy.unwrap_or_default(),
+                full_policy: doc.queue.full_policy.unwrap_or(if home {
+                    FullPolicy::Reject
+                } else {
+                    FullPolicy::ShedLowPriority
+                }),
                 unready_wait_ms: doc.queue.unready_wait_ms.unwrap_or(pick(minutes(10), minutes(2))),
             },
             classes: Classes {
@@ -340,8 +349,8 @@ fn pool(doc: PoolDoc, devices: &[Device]) -> PoolConfig {
         devices: doc.devices.unwrap_or_else(|| vec![devices[0].id.clone()]),
         replicas: non_zero(doc.replicas, 1),
         restart: Restart {
-            backoff_ms: doc.restart.backoff_ms.unwrap_or(250),
-            backoff_max_ms: doc.restart.backoff_max_ms.unwrap_or(30_000),
+            backoff_ms: doc.restart.backoff_ms.unwrap_or(BACKOFF_MS),
+            backoff_max_ms: doc.restart.backoff_max_ms.unwrap_or(BACKOFF_MAX_MS),
         },
         start_timeout_ms: doc.start_timeout_ms.unwrap_or(600_000),
     }

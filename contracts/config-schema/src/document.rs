@@ -1,35 +1,48 @@
 //! The document as written: every key optional, unknown keys refused.
 //!
-//! A doc comment here is what an operator reads in the schema; defaults stand in `config.rs`.
+//! A doc comment here is what an operator reads in the schema. What a value must look like stands
+//! beside it and is checked from the schema; defaults stand in `config.rs`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::config::{DeviceKind, EngineKind, FullPolicy, OnManagerExit, Profile};
+use crate::format::{ADDRESS, BASE_URL, DIGEST, IDENTIFIER, LOG_FILTER};
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Document {
     /// Chooses the defaults of every key that is left out.
     pub profile: Profile,
-    /// Addresses of orchestratord. A non-loopback address needs at least one key.
+    /// Addresses of orchestratord; left out: loopback, port 8420. An address that other machines
+    /// can reach needs at least one key.
+    #[schemars(schema_with = "addresses")]
     pub bind: Option<Vec<SocketAddr>>,
     /// Host names, besides loopback's and the bound addresses', that requests may name.
     pub allowed_hosts: Vec<String>,
-    /// Keys that callers of orchestratord must present; none means open, on loopback only.
+    /// Keys that callers of orchestratord must present; none means open, which needs the profile
+    /// home and loopback addresses.
+    #[schemars(extend("writeOnly" = true))]
     pub keys: Vec<ApiKeyDoc>,
     /// The pool-managerds to follow; left out: one on loopback.
     pub pool_managers: Option<Vec<ManagerRefDoc>>,
+    /// How many tasks may wait, and for how long.
     pub queue: QueueDoc,
+    /// How the classes of tasks share the replicas.
     pub classes: ClassesDoc,
+    /// When a task that does not get on is ended.
     pub watchdog: WatchdogDoc,
+    /// What one caller may ask of the HTTP server.
     pub limits: LimitsDoc,
+    /// Token streams.
     pub stream: StreamDoc,
+    /// How long finished tasks are kept.
     pub retention: RetentionDoc,
+    /// What the daemons write to stderr.
     pub log: LogDoc,
     /// How long a shutting-down daemon lets running streams finish, in ms.
     pub drain_ms: Option<u64>,
@@ -43,15 +56,18 @@ pub struct Document {
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyDoc {
     /// For logs; never the key.
+    #[schemars(length(min = 1))]
     pub name: String,
     /// SHA-256 of the key, 64 hex digits. `llorch key new` makes a pair.
+    #[schemars(extend("format" = DIGEST))]
     pub sha256: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManagerRefDoc {
-    /// `http://host:port`
+    /// Base URL: `http://host:port`.
+    #[schemars(extend("format" = BASE_URL, "examples" = ["http://127.0.0.1:8421"]))]
     pub url: String,
     /// File that holds the manager's token.
     pub token_file: Option<PathBuf>,
@@ -61,26 +77,32 @@ pub struct ManagerRefDoc {
 #[serde(deny_unknown_fields, default)]
 pub struct QueueDoc {
     /// Queued tasks per model; all models together may queue four times as many.
+    #[schemars(range(min = 1))]
     pub capacity: Option<u32>,
     /// What happens to a newcomer when the queue is full.
     pub full_policy: Option<FullPolicy>,
     /// How long a task may wait while no replica of its model is ready, in ms.
+    #[schemars(range(min = 1))]
     pub unready_wait_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassesDoc {
+    /// Tasks that somebody waits for.
     pub interactive: ClassDoc,
+    /// Tasks that may wait.
     pub batch: ClassDoc,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassDoc {
-    /// Share of dispatches while both classes wait, at least 1.
+    /// Share of dispatches while both classes wait.
+    #[schemars(range(min = 1))]
     pub weight: Option<u32>,
     /// After this wait a task is served next, whatever its class, in ms.
+    #[schemars(range(min = 1))]
     pub max_wait_ms: Option<u64>,
 }
 
@@ -88,10 +110,13 @@ pub struct ClassDoc {
 #[serde(deny_unknown_fields, default)]
 pub struct WatchdogDoc {
     /// Longest run of one task, in ms.
+    #[schemars(range(min = 1))]
     pub wall_ms: Option<u64>,
     /// Longest silence of an engine after the first token, in ms.
+    #[schemars(range(min = 1))]
     pub idle_ms: Option<u64>,
     /// Longest wait for the first token after dispatch, in ms.
+    #[schemars(range(min = 1))]
     pub first_token_ms: Option<u64>,
 }
 
@@ -99,14 +124,20 @@ pub struct WatchdogDoc {
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsDoc {
     /// Largest request body, in bytes.
+    #[schemars(range(min = 1024))]
     pub body_bytes: Option<u64>,
-    /// Largest request head (line and header fields), in bytes; at least 8192.
+    /// Largest request head (line and header fields), in bytes.
+    // hyper's smallest read buffer.
+    #[schemars(range(min = 8192))]
     pub header_bytes: Option<u32>,
     /// Longest wait for a complete request head, in ms.
+    #[schemars(range(min = 1))]
     pub header_timeout_ms: Option<u64>,
     /// Longest wait for a complete request body, in ms.
+    #[schemars(range(min = 1))]
     pub body_timeout_ms: Option<u64>,
     /// Open connections; the next one waits to be accepted.
+    #[schemars(range(min = 1))]
     pub connections: Option<u32>,
 }
 
@@ -114,10 +145,13 @@ pub struct LimitsDoc {
 #[serde(deny_unknown_fields, default)]
 pub struct StreamDoc {
     /// Interval of comments on a silent stream, in ms.
+    #[schemars(range(min = 1))]
     pub heartbeat_ms: Option<u64>,
     /// How far a stream may run ahead of a stalled reader before it is cut, in bytes.
+    #[schemars(range(min = 1024))]
     pub reader_lag_bytes: Option<u64>,
     /// How long a connection may take no byte before it is closed, in ms.
+    #[schemars(range(min = 1))]
     pub write_stall_ms: Option<u64>,
 }
 
@@ -136,31 +170,41 @@ pub struct RetentionDoc {
 #[serde(deny_unknown_fields, default)]
 pub struct LogDoc {
     /// A tracing filter, such as `info` or `info,orchestratord=debug`.
+    #[schemars(extend("format" = LOG_FILTER, "examples" = ["info,orchestratord=debug"]))]
     pub level: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ManagerDoc {
-    /// Addresses of pool-managerd. A non-loopback address needs a token.
+    /// Addresses of pool-managerd; left out: loopback, port 8421. An address that other machines
+    /// can reach needs a token.
+    #[schemars(schema_with = "addresses")]
     pub bind: Option<Vec<SocketAddr>>,
     /// File that holds the token which callers must present.
     pub token_file: Option<PathBuf>,
+    /// Host names, besides loopback's and the bound addresses', that requests may name.
     pub allowed_hosts: Vec<String>,
     /// Where engine logs and digests are kept; created with mode 0700.
     pub data_dir: Option<PathBuf>,
     /// What happens to engines when pool-managerd goes away.
     pub on_manager_exit: Option<OnManagerExit>,
     /// Ports for managed engines, as `[first, last]`; left out: any free port.
+    #[schemars(schema_with = "port_range")]
     pub port_range: Option<(u16, u16)>,
+    /// What engines may run on; left out: `cpu0`, of kind `cpu`.
     pub devices: Vec<DeviceDoc>,
+    /// Engines and their models.
     pub pools: Vec<PoolDoc>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceDoc {
+    /// The name that pools use.
+    #[schemars(extend("format" = IDENTIFIER))]
     pub id: String,
+    /// What it is.
     pub kind: DeviceKind,
     /// Memory that engines may use; left out on `cpu`: what the machine has.
     pub memory_mib: Option<u64>,
@@ -169,18 +213,25 @@ pub struct DeviceDoc {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolDoc {
+    /// The name in logs, metrics and `/v1/pools`.
+    #[schemars(extend("format" = IDENTIFIER))]
     pub id: String,
+    /// The program that serves the model.
     pub engine: EngineKind,
+    /// The model that the engines of this pool serve.
     pub model: ModelDoc,
     /// Ids from `devices`; left out: the only device there is.
+    #[schemars(length(min = 1))]
     pub devices: Option<Vec<String>>,
     /// Engine processes of this pool.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub replicas: Option<u32>,
-    /// Sequences that one engine runs at once.
+    /// Sequences that one engine runs at once; left out: 2, or what an external server says.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub slots: Option<u32>,
-    /// Base URL of a server that somebody else runs. Excludes `bin`, `flags` and `env`.
+    /// A server that somebody else runs; excludes `bin`, `flags` and `env`.
     #[serde(default)]
     pub external: Option<ExternalDoc>,
     /// Engine program: a path, or a name that is looked up on PATH.
@@ -188,9 +239,11 @@ pub struct PoolDoc {
     pub bin: Option<PathBuf>,
     /// Further command-line arguments of the engine.
     #[serde(default)]
+    #[schemars(extend("writeOnly" = true))]
     pub flags: Vec<String>,
     /// Further environment of the engine.
     #[serde(default)]
+    #[schemars(extend("writeOnly" = true))]
     pub env: BTreeMap<String, String>,
     /// Longest time from start to ready, in ms.
     #[serde(default)]
@@ -198,6 +251,7 @@ pub struct PoolDoc {
     /// Time between SIGTERM and SIGKILL, in ms.
     #[serde(default)]
     pub stop_grace_ms: Option<u64>,
+    /// When an engine that has ended is started again.
     #[serde(default)]
     pub restart: RestartDoc,
 }
@@ -205,7 +259,8 @@ pub struct PoolDoc {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalDoc {
-    /// `http://host:port`
+    /// Base URL: `http://host:port`.
+    #[schemars(extend("format" = BASE_URL, "examples" = ["http://127.0.0.1:8421"]))]
     pub url: String,
     /// File that holds the engine's key.
     pub key_file: Option<PathBuf>,
@@ -215,12 +270,16 @@ pub struct ExternalDoc {
 #[serde(deny_unknown_fields)]
 pub struct ModelDoc {
     /// The name callers use.
+    #[schemars(length(min = 1))]
     pub id: String,
+    /// Further names that callers may use.
     #[serde(default)]
     pub aliases: Vec<String>,
     /// Model file; needed unless the engine is external.
+    #[schemars(length(min = 1))]
     pub path: Option<PathBuf>,
     /// Context of one slot, in tokens.
+    #[schemars(range(min = 1))]
     pub context_tokens: Option<u32>,
 }
 
@@ -231,4 +290,18 @@ pub struct RestartDoc {
     pub backoff_ms: Option<u64>,
     /// Longest wait before a restart, in ms.
     pub backoff_max_ms: Option<u64>,
+}
+
+fn addresses(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": {"type": "string", "format": ADDRESS},
+        "examples": [["127.0.0.1:9000", "[::1]:9000"]],
+        "minItems": 1,
+    })
+}
+
+fn port_range(_: &mut SchemaGenerator) -> Schema {
+    let port = json_schema!({"type": "integer", "minimum": 1, "maximum": u16::MAX});
+    json_schema!({"type": "array", "prefixItems": [port, port], "minItems": 2, "maxItems": 2})
 }

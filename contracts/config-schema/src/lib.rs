@@ -1,13 +1,20 @@
 //! Operator configuration: one YAML document for both daemons.
 //!
-//! [`document`] is what an operator may write (strict: an unknown key is an error); [`Config`] is
-//! what the daemons use after profile defaults and every check, and needs no further validation.
-//! Reading files and the environment happens in the daemons' `main`, not here.
+//! [`Document`] is what an operator may write; [`json_schema`] is generated from it, and what is
+//! written is checked against that: an unknown key is an error, and all problems are told at once.
+//! [`Config`] is what the daemons use after profile defaults and every check, and needs no further
+//! validation. The environment is not read here.
 
 mod check;
 mod config;
+mod defaults;
 mod document;
+mod format;
 mod parse;
+mod problem;
+mod schema;
+mod structure;
+mod tree;
 
 pub use config::{
     ApiKey, Bind, Class, Classes, Config, Device, DeviceKind, EngineKind, EngineSource, FullPolicy,
@@ -15,7 +22,6 @@ pub use config::{
     Restart, Retention, StreamConfig, Watchdog,
 };
 pub use document::Document;
-pub use parse::{ConfigError, Problem, parse, pointer};
-
-#[cfg(test)]
-mod tests;
+pub use parse::{load, parse, pointer};
+pub use problem::{ConfigError, LoadError, Problem};
+pub use schema::json_schema;

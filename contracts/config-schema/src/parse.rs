@@ -1,72 +1,80 @@
-//! Text in, [`Config`] or every problem out.
+//! Text or a file in, [`Config`] or every problem out.
 
-use std::fmt;
-
-use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use crate::config::Config;
 use crate::document::Document;
+use crate::problem::{ConfigError, LoadError, Problem};
+use crate::{check, schema, structure, tree};
 
-/// One thing wrong with a configuration document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// JSON Pointer (RFC 6901) to the offending value; empty for the whole document.
-    pub pointer: String,
-    /// What was found and what is expected.
-    pub message: String,
+/// Larger files are mistakes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// Says which file cannot be read, or every problem in it.
+pub fn load(file: &Path) -> Result<Config, LoadError> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|it| it.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|source| LoadError::Read { file: file.into(), source })?;
+    let config =
+        text(&bytes).map_err(|problem| ConfigError { problems: vec![problem] }).and_then(parse);
+    config.map_err(|error| LoadError::Invalid { file: file.into(), problems: error.problems })
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pointer = if self.pointer.is_empty() { "/" } else { &self.pointer };
-        write!(f, "{pointer}: {}", self.message)
+fn text(bytes: &[u8]) -> Result<&str, Problem> {
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let expected = format!("at most {FILE_BYTES_MAX} bytes");
+        return Err(Problem::of_document(None, "a longer file", expected));
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("configuration is not valid:{}", problems.iter().map(|it| format!("\n  {it}")).collect::<String>())]
-pub struct ConfigError {
-    /// Never empty.
-    pub problems: Vec<Problem>,
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let line = before.iter().fold(1, |line, it| line + u64::from(*it == b'\n'));
+        Problem::of_document(Some(line), "a byte that is not UTF-8", "UTF-8 text")
+    })
 }
 
 /// Parses and checks a YAML document (JSON is YAML too).
 ///
 /// # Errors
-/// A syntax error or a wrong type is reported alone; of a well-formed document every failed check is
-/// reported at once.
+/// What is no YAML is reported alone; of anything else, every problem is reported at once.
 pub fn parse(text: &str) -> Result<Config, ConfigError> {
-    let document = read(text).map_err(|problem| ConfigError { problems: vec![problem] })?;
-    let problems = crate::check::problems(&document);
-    if problems.is_empty() { Ok(Config::resolve(document)) } else { Err(ConfigError { problems }) }
-}
-
-fn read(text: &str) -> Result<Document, Problem> {
-    let value: Value = serde_saphyr::from_str(text)
-        .map_err(|it| Problem { pointer: String::new(), message: it.to_string() })?;
-    // A file, or a section, whose keys are all commented out is null: all defaults.
-    let value = match value {
-        Value::Null => Value::Object(Map::new()),
-        Value::Object(mut sections) => {
-            sections.retain(|_, section| !section.is_null());
-            Value::Object(sections)
-        }
-        other => other,
+    let mut problems = Vec::new();
+    let mut tree = match tree::read(text, &mut problems) {
+        Ok(tree) => tree,
+        Err(problem) => return Err(ConfigError { problems: vec![problem] }),
     };
-    serde_path_to_error::deserialize(value)
-        .map_err(|it| Problem { pointer: pointer(it.path()), message: it.inner().to_string() })
+    structure::check(&schema::structure(), &mut tree, &mut problems);
+    check::check(&tree, &mut problems);
+    if problems.is_empty() {
+        match serde_path_to_error::deserialize::<_, Document>(&tree.value) {
+            Ok(document) => return Ok(Config::resolve(document)),
+            // The schema is generated from the same types; this is for what it cannot say.
+            Err(error) => problems.push(Problem {
+                pointer: pointer(error.path()),
+                line: tree.line(&pointer(error.path())),
+                found: "a value that cannot be used".into(),
+                expected: error.inner().to_string(),
+                suggestion: None,
+            }),
+        }
+    }
+    problems.sort_by(|a, b| (a.line, &a.pointer).cmp(&(b.line, &b.pointer)));
+    Err(ConfigError { problems })
 }
 
 /// The JSON Pointer (RFC 6901) of where a deserialisation failed.
 #[must_use]
 pub fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
-    path.iter()
-        .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(format!("/{index}")),
-            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
-            Segment::Enum { variant } => Some(format!("/{variant}")),
-            Segment::Unknown => None,
-        })
-        .collect()
+    path.iter().fold(String::new(), |at, segment| match segment {
+        Segment::Seq { index } => tree::join(&at, &index.to_string()),
+        Segment::Map { key } => tree::join(&at, key),
+        Segment::Enum { variant } => tree::join(&at, variant),
+        Segment::Unknown => at,
+    })
 }

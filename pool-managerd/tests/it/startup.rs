@@ -37,9 +37,12 @@ fn a_bad_configuration_is_told_whole_before_a_port_is_opened() {
     );
     let (code, said) = run(&[], Some(&config));
     assert_eq!(code, 64, "{said}");
-    assert!(said.contains("/pool_manager/pools/0"), "{said}");
-    assert!(said.contains("/pool_manager/pools/1/slots"), "{said}");
-    assert!(!said.contains("in use"), "{said}");
+    let problems: Vec<&str> =
+        said.lines().filter_map(|it| Some(it.split_once("bad.yaml:")?.1)).collect();
+    let [id, slots] = problems[..] else { panic!("{said}") };
+    assert!(id.starts_with("4: /pool_manager/pools/0/id: found \"a b\", expected an id"), "{said}");
+    assert!(slots.starts_with("5: /pool_manager/pools/1/slots: found 0, expected"), "{said}");
+    assert_eq!(run(&["--check-config"], Some(&config)), (64, said));
 }
 
 #[test]
@@ -87,7 +90,12 @@ fn a_taken_port_is_one_sentence_that_names_it() {
 fn checking_a_configuration_starts_nothing() {
     let place = Place::new();
     let config = place.config(&place.pool(""), "");
-    assert_eq!(run(&["--check-config"], Some(&config)), (0, String::new()));
+    let mut command = program();
+    command.stdout(Stdio::piped()).arg("--check-config").arg("--config").arg(config);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.stdout, b"configuration is valid\n");
+    assert!(output.stderr.is_empty());
     assert!(!place.path("data").exists());
 }
 

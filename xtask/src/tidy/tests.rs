@@ -141,7 +141,7 @@ fn long_files_are_noted_before_they_fail() {
 fn a_shipped_configuration_must_parse() {
     let (folder, paths) = tree(&[("config/a.yaml", "queue: {capacty: 3}\n")]);
     let findings = told(super::configurations(folder.path(), &paths));
-    assert!(findings.contains("config/a.yaml: /queue/capacty"), "{findings}");
+    assert!(findings.contains("config/a.yaml: line 1: /queue/capacty"), "{findings}");
 }
 
 /// What home.yaml shows as defaults must be the defaults: with them written out nothing changes.

@@ -1,0 +1,96 @@
+//! The defaults as an operator would write them, read off a resolved [`Config`].
+//!
+//! Keys whose absence means more than any value does (`bind`, `port_range`, a missing file) are
+//! not here; their doc comments tell.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::config::{Class, Config, EngineSource, PoolConfig, Profile};
+use crate::document::Document;
+
+/// JSON Pointers, with `0` for each element of a list, and the defaults there.
+pub(crate) fn of(profile: Profile) -> BTreeMap<&'static str, Value> {
+    // A pool has defaults once there is one.
+    let document = json!({
+        "profile": profile,
+        "pool_manager": {"pools": [{"id": "a", "engine": "llamacpp", "model": {"id": "a"}}]},
+    });
+    let document: Document = serde_json::from_value(document).expect("it has the right form");
+    let config = Config::resolve(document);
+    let mut all = of_orchestrator(&config);
+    all.extend(of_manager(&config));
+    all
+}
+
+fn of_orchestrator(it: &Config) -> BTreeMap<&'static str, Value> {
+    let Config { queue, watchdog, limits, stream, retention, .. } = it;
+    let mut all = BTreeMap::from([
+        ("/profile", json!(Profile::default())),
+        ("/allowed_hosts", json!(it.allowed_hosts)),
+        ("/keys", json!([])),
+        ("/queue/capacity", json!(queue.capacity)),
+        ("/queue/full_policy", json!(queue.full_policy)),
+        ("/queue/unready_wait_ms", json!(queue.unready_wait_ms)),
+        ("/watchdog/wall_ms", json!(watchdog.wall_ms)),
+        ("/watchdog/idle_ms", json!(watchdog.idle_ms)),
+        ("/watchdog/first_token_ms", json!(watchdog.first_token_ms)),
+        ("/limits/body_bytes", json!(limits.body_bytes)),
+        ("/limits/header_bytes", json!(limits.header_bytes)),
+        ("/limits/header_timeout_ms", json!(limits.header_timeout_ms)),
+        ("/limits/body_timeout_ms", json!(limits.body_timeout_ms)),
+        ("/limits/connections", json!(limits.connections)),
+        ("/stream/heartbeat_ms", json!(stream.heartbeat_ms)),
+        ("/stream/reader_lag_bytes", json!(stream.reader_lag_bytes)),
+        ("/stream/write_stall_ms", json!(stream.write_stall_ms)),
+        ("/retention/ttl_ms", json!(retention.ttl_ms)),
+        ("/retention/bytes", json!(retention.bytes)),
+        ("/retention/tasks", json!(retention.tasks)),
+        ("/log/level", json!(it.log.level)),
+        ("/drain_ms", json!(it.drain_ms)),
+        ("/release_timeout_ms", json!(it.release_timeout_ms)),
+    ]);
+    let Class { weight, max_wait_ms } = it.classes.interactive;
+    all.insert("/classes/interactive/weight", json!(weight));
+    all.insert("/classes/interactive/max_wait_ms", json!(max_wait_ms));
+    let Class { weight, max_wait_ms } = it.classes.batch;
+    all.insert("/classes/batch/weight", json!(weight));
+    all.insert("/classes/batch/max_wait_ms", json!(max_wait_ms));
+    all
+}
+
+fn of_manager(it: &Config) -> BTreeMap<&'static str, Value> {
+    let manager = &it.pool_manager;
+    let mut all = BTreeMap::from([
+        ("/pool_manager/allowed_hosts", json!(manager.allowed_hosts)),
+        ("/pool_manager/data_dir", json!(manager.data_dir)),
+        ("/pool_manager/on_manager_exit", json!(manager.on_manager_exit)),
+    ]);
+    for pool in &manager.pools {
+        all.extend(of_pool(pool));
+    }
+    all
+}
+
+fn of_pool(it: &PoolConfig) -> Vec<(&'static str, Value)> {
+    let mut all = vec![
+        ("/pool_manager/pools/0/model/aliases", json!(it.model_aliases)),
+        ("/pool_manager/pools/0/replicas", json!(it.replicas)),
+        ("/pool_manager/pools/0/start_timeout_ms", json!(it.start_timeout_ms)),
+        ("/pool_manager/pools/0/restart/backoff_ms", json!(it.restart.backoff_ms)),
+        ("/pool_manager/pools/0/restart/backoff_max_ms", json!(it.restart.backoff_max_ms)),
+    ];
+    if let EngineSource::Managed { flags, env, context_tokens, stop_grace_ms, .. } = &it.source {
+        all.extend([
+            ("/pool_manager/pools/0/flags", json!(flags)),
+            ("/pool_manager/pools/0/env", json!(env)),
+            ("/pool_manager/pools/0/model/context_tokens", json!(context_tokens)),
+            ("/pool_manager/pools/0/stop_grace_ms", json!(stop_grace_ms)),
+        ]);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! Rules between keys: one test per rule.
+
+use config_schema::{EngineSource, parse};
+use expect_test::{Expect, expect};
+
+use crate::told;
+
+fn check(document: &str, expected: &Expect) {
+    expected.assert_eq(&told(document));
+}
+
+const KEYS: &str = "keys: [{name: me, sha256: \
+                    0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}]";
+
+// OC-CONFIG-6003
+#[test]
+fn the_two_daemons_need_different_ports() {
+    check(
+        "bind: ['127.0.0.1:1']\npool_manager: {bind: ['127.0.0.1:1']}",
+        &expect![[r#"
+        line 2: /pool_manager/bind: found port 1 for both daemons, expected a port for each
+    "#]],
+    );
+    check(
+        "bind: ['127.0.0.1:8421']",
+        &expect![[r#"
+        line 1: /bind: found port 8421 for both daemons, expected a port for each
+    "#]],
+    );
+    check(
+        "pool_manager: {bind: ['127.0.0.1:8420']}",
+        &expect![[r#"
+        line 1: /pool_manager/bind: found port 8420 for both daemons, expected a port for each
+    "#]],
+    );
+    check("bind: ['127.0.0.1:0']\npool_manager: {bind: ['127.0.0.1:0']}", &expect![[""]]);
+}
+
+// OC-CONFIG-6003
+#[test]
+fn a_range_does_not_end_before_it_starts() {
+    check(
+        "pool_manager: {port_range: [2, 1]}",
+        &expect![[r#"
+        line 1: /pool_manager/port_range: found [2, 1], expected [first, last] with first ≤ last
+    "#]],
+    );
+    check("pool_manager: {port_range: [2, 2]}", &expect![[""]]);
+}
+
+fn pools(pools: &str) -> String {
+    format!("pool_manager:\n  pools:\n{pools}")
+}
+
+// OC-CONFIG-6003
+#[test]
+fn ids_are_unique() {
+    check(
+        "pool_manager: {devices: [{id: a, kind: cpu}, {id: a, kind: cpu}]}",
+        &expect![[r#"
+        line 1: /pool_manager/devices/1/id: found "a" again, expected each id once
+    "#]],
+    );
+    let twice = "    - {id: a, engine: llamacpp, model: {id: m, path: x}}\n".repeat(2);
+    check(
+        &pools(&twice),
+        &expect![[r#"
+        line 4: /pool_manager/pools/1/id: found "a" again, expected each id once
+    "#]],
+    );
+}
+
+// OC-CONFIG-6003
+#[test]
+fn a_pool_names_declared_devices_and_some_where_there_is_a_choice() {
+    let pool = "    - {id: a, engine: llamacpp, model: {id: m, path: x}, devices: [cpu1]}\n";
+    check(
+        &pools(pool),
+        &expect![[r#"
+        line 3: /pool_manager/pools/0/devices/0: found "cpu1", expected a declared device: cpu0; did you mean `cpu0`?
+    "#]],
+    );
+    let devices = "  devices: [{id: cpu1, kind: cpu}, {id: cpu2, kind: cpu}]\n";
+    check(&(pools(pool) + devices), &expect![[""]]);
+    check(
+        &(pools(&pool.replace(", devices: [cpu1]", "")) + devices),
+        &expect![[r#"
+        line 3: /pool_manager/pools/0/devices: found nothing, expected some of cpu1, cpu2
+    "#]],
+    );
+    check(
+        &pools(&pool.replace("cpu1", "")),
+        &expect![[r#"
+        line 3: /pool_manager/pools/0/devices: found a list of 0, expected a list of at least 1
+    "#]],
+    );
+}
+
+// OC-CONFIG-6003
+#[test]
+fn a_managed_engine_needs_a_model_file() {
+    check(
+        &pools("    - {id: a, engine: llamacpp, model: {id: m}}\n"),
+        &expect![[r#"
+        line 3: /pool_manager/pools/0/model/path: found nothing, expected a model file, which a managed engine needs (or `external: {url: …}`)
+    "#]],
+    );
+}
+
+// OC-CONFIG-6003
+#[test]
+fn an_external_engine_takes_no_process_settings() {
+    let external = "    - id: a
+      engine: llamacpp
+      model: {id: m}
+      external: {url: 'http://127.0.0.1:1'}
+";
+    let more = "      bin: x\n      flags: [-v]\n      env: {A: b}\n      replicas: 2\n";
+    check(
+        &pools(&format!("{external}{more}")),
+        &expect![[r#"
+        line 7: /pool_manager/pools/0/bin: found `bin` beside `external`, expected neither `bin`, `flags` nor `env`: somebody else runs that server
+        line 8: /pool_manager/pools/0/flags: found `flags` beside `external`, expected neither `bin`, `flags` nor `env`: somebody else runs that server
+        line 9: /pool_manager/pools/0/env: found `env` beside `external`, expected neither `bin`, `flags` nor `env`: somebody else runs that server
+        line 10: /pool_manager/pools/0/replicas: found 2, expected 1: an external server is one replica
+    "#]],
+    );
+    let config = parse(&pools(external)).unwrap();
+    assert!(matches!(config.pool_manager.pools[0].source, EngineSource::External { .. }));
+}
+
+// OC-CONFIG-6003
+#[test]
+fn the_first_wait_is_not_above_the_longest() {
+    let pool =
+        "    - {id: a, engine: llamacpp, model: {id: m, path: x}, restart: {backoff_ms: 40000}}\n";
+    check(
+        &pools(pool),
+        &expect![[r#"
+        line 3: /pool_manager/pools/0/restart: found backoff_ms 40000 above backoff_max_ms 30000, expected backoff_ms ≤ backoff_max_ms
+    "#]],
+    );
+    check(&pools(&pool.replace("40000", "40000, backoff_max_ms: 40000")), &expect![[""]]);
+}
+
+// OC-CONFIG-6003
+#[test]
+fn rules_hold_where_other_keys_are_wrong_and_blame_no_key_that_is() {
+    check(
+        "queue: {capacity: x}\nbind: ['0.0.0.0:1']\nkeys: [{name: me}]",
+        &expect![[r#"
+        line 1: /queue/capacity: found "x", expected a whole number from 1 to 4294967295
+        line 3: /keys/0/sha256: found nothing, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
+    "#]],
+    );
+    check(
+        "bind: ['0.0.0.0:1']\nkeys: 5",
+        &expect![[r#"
+        line 2: /keys: found a value that is not a text, expected a list
+    "#]],
+    );
+    check(
+        "pool_manager:\n  devices: [{kind: cpu}]\n  pools: [{id: a, devices: [gpu7]}, 5]",
+        &expect![[r#"
+            line 2: /pool_manager/devices/0/id: found nothing, expected an id: 1 to 64 of letters, digits, `.`, `_`, `-`
+            line 3: /pool_manager/pools/0/engine: found nothing, expected `llamacpp`
+            line 3: /pool_manager/pools/0/model: found nothing, expected a section with aliases, context_tokens, id, path
+            line 3: /pool_manager/pools/1: found 5, expected a section with bin, devices, engine, env, external, flags, id, model, replicas, restart, slots, start_timeout_ms, stop_grace_ms
+        "#]],
+    );
+}
+
+// OC-CONFIG-6030 OC-CTRL-2081
+#[test]
+fn an_address_of_orchestratord_that_others_reach_needs_a_key() {
+    check(
+        "bind: ['127.0.0.1:1', '0.0.0.0:1', '[::]:1', '192.0.2.1:1']",
+        &expect![[r#"
+        line 1: /bind/1: found 0.0.0.0:1 (which other machines can reach), expected a loopback address, or a key in /keys
+        line 1: /bind/2: found [::]:1 (which other machines can reach), expected a loopback address, or a key in /keys
+        line 1: /bind/3: found 192.0.2.1:1 (which other machines can reach), expected a loopback address, or a key in /keys
+    "#]],
+    );
+    check(
+        "bind: ['0.0.0.0:1']\nkeys: []",
+        &expect![[r#"
+        line 1: /bind/0: found 0.0.0.0:1 (which other machines can reach), expected a loopback address, or a key in /keys
+    "#]],
+    );
+    check(
+        "bind: []",
+        &expect![[r#"
+        line 1: /bind: found a list of 0, expected a list of at least 1
+    "#]],
+    );
+    check(&format!("bind: ['0.0.0.0:1', '[::]:1']\n{KEYS}"), &expect![[""]]);
+    check("bind: ['127.0.0.1:1', '[::1]:1', '127.9.9.9:2']", &expect![[""]]);
+}
+
+// OC-CONFIG-6031 OC-CTRL-2081
+#[test]
+fn an_address_of_pool_managerd_that_others_reach_needs_a_token() {
+    check(
+        "pool_manager: {bind: ['192.0.2.1:8421']}",
+        &expect![[r#"
+        line 1: /pool_manager/bind/0: found 192.0.2.1:8421 (which other machines can reach), expected a loopback address, or a token_file
+    "#]],
+    );
+    check(
+        &format!("pool_manager: {{bind: ['192.0.2.1:8421']}}\n{KEYS}"),
+        &expect![[r#"
+        line 1: /pool_manager/bind/0: found 192.0.2.1:8421 (which other machines can reach), expected a loopback address, or a token_file
+    "#]],
+    );
+    check("pool_manager: {bind: ['192.0.2.1:8421'], token_file: /t}", &expect![[""]]);
+}
+
+// OC-CONFIG-6032
+#[test]
+fn a_key_is_a_name_and_a_digest() {
+    check(
+        "keys: [{name: me, sha256: abc}, {name: ''}, {sha256: 5}, me]",
+        &expect![[r#"
+        line 1: /keys/0/sha256: found a text of 3 characters, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
+        line 1: /keys/1/name: found a text of 0 characters, expected a text that is not empty
+        line 1: /keys/1/sha256: found nothing, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
+        line 1: /keys/2/name: found nothing, expected a text that is not empty
+        line 1: /keys/2/sha256: found a value that is not a text, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
+        line 1: /keys/3: found a text of 2 characters, expected a section with name, sha256
+    "#]],
+    );
+    let config = parse(&KEYS.replace("abcdef", "ABCDEF")).unwrap();
+    assert_eq!(config.keys[0].name, "me");
+    assert_eq!(config.keys[0].sha256[..4], [0x01, 0x23, 0x45, 0x67]);
+    assert_eq!(config.keys[0].sha256[28..], [0x89, 0xab, 0xcd, 0xef]);
+}
+
+// OC-CONFIG-6033
+#[test]
+fn a_team_requires_keys_even_on_loopback() {
+    check(
+        "profile: team",
+        &expect![[r#"
+        line 1: /profile: found "team" without a key, expected home, or a key in /keys
+    "#]],
+    );
+    check(
+        "profile: team\nkeys: []",
+        &expect![[r#"
+        line 1: /profile: found "team" without a key, expected home, or a key in /keys
+    "#]],
+    );
+    check(&format!("profile: team\n{KEYS}"), &expect![[""]]);
+    check("profile: home", &expect![[""]]);
+}
