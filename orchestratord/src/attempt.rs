@@ -13,13 +13,12 @@ use adapter_api::{EngineError, Prompt};
 use api_types::{ErrorCode, TaskState};
 use config_schema::Config;
 use orchestrator_core::{Event, Report, Run};
-use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use crate::driver::{Command, Handle, close_failed};
 use crate::fleet::ReplicaEntry;
 use crate::task::{Input, State, TaskRecord};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{ReplicaSeries, Telemetry};
 use crate::wire::envelope;
 
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +47,6 @@ pub(crate) struct Attempt {
     pub(crate) handle: Handle,
     pub(crate) config: AttemptConfig,
     pub(crate) telemetry: Arc<Telemetry>,
-    /// The replica's series, looked up once.
-    pub(crate) tokens_out: IntCounter,
 }
 
 /// How an attempt ended.
@@ -120,6 +117,10 @@ impl Attempt {
             Err(error) if not_taken(&error) => Outcome::NotTaken(error),
             Err(error) => Outcome::Failed(Failure::Engine(error)),
         }
+    }
+
+    pub(crate) fn series(&self) -> &ReplicaSeries {
+        self.replica.series(&self.telemetry)
     }
 
     async fn prompt(&self) -> Result<Prompt, EngineError> {

@@ -6,7 +6,7 @@ mod follow;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use adapter_api::Adapter;
 use api_types::TaskPlacement;
@@ -16,6 +16,8 @@ use tokio::sync::watch;
 
 pub(crate) use follow::follow;
 pub(crate) use view::{Fleet, FleetWatch, Model, NotResolved, PoolView};
+
+use crate::telemetry::{ReplicaSeries, Telemetry};
 
 /// News from the follower of one pool manager.
 #[derive(Debug)]
@@ -42,6 +44,14 @@ pub(crate) enum FleetChange {
 pub(crate) struct ReplicaEntry {
     pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) placement: Arc<TaskPlacement>,
+    series: OnceLock<ReplicaSeries>,
+}
+
+impl ReplicaEntry {
+    /// Its metrics; a replica that never runs a task has none.
+    pub(crate) fn series(&self, telemetry: &Telemetry) -> &ReplicaSeries {
+        self.series.get_or_init(|| telemetry.replica(&self.placement))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +186,7 @@ impl Directory {
             Some(known) if known.endpoint == endpoint => Arc::clone(&known.entry.adapter),
             Some(_) | None => adapter(&endpoint),
         };
-        let entry = Arc::new(ReplicaEntry { adapter, placement });
+        let entry = Arc::new(ReplicaEntry { adapter, placement, series: OnceLock::new() });
         self.entries.insert(id, Known { endpoint, entry });
     }
 

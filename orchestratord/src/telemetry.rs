@@ -1,123 +1,120 @@
-//! Metrics and the log line of each task: one declaration, one place that moves them.
-//!
-//! Label values come from configuration and our own enums, never from clients.
+//! The log line of each task, and the metrics: declared in `metrics`, moved here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use adapter_api::Usage;
-use api_types::{TaskPlacement, TaskState};
-use orchestrator_core::{Class, LaneView, RejectReason};
-use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use api_types::{Priority, TaskPlacement, TaskState};
+use http_shell::{Counters, Exposition, Gauges, Histograms};
+use metrics::orchestrator as family;
+use orchestrator_core::{Class, LaneView, ModelId, RejectReason};
+use prometheus::{Histogram, IntCounter, IntGauge};
 
 use crate::attempt::Attempt;
 use crate::fleet::Directory;
 use crate::task::{TENANT, TaskRecord};
 
-const FIRST_TOKEN_MS: [f64; 11] =
-    [50., 100., 150., 200., 300., 500., 750., 1_000., 1_500., 2_000., 3_000.];
-const DECODE_MS: [f64; 10] =
-    [250., 500., 1_000., 1_500., 2_000., 3_000., 4_000., 6_000., 8_000., 12_000.];
-const QUEUE_WAIT_MS: [f64; 9] = [1., 10., 50., 200., 1_000., 5_000., 15_000., 60_000., 300_000.];
-
 pub(crate) struct Telemetry {
-    registry: Registry,
-    enqueued: IntCounterVec,
-    started: IntCounterVec,
-    canceled: IntCounterVec,
-    rejected: IntCounterVec,
-    finished: IntCounterVec,
-    backpressure: IntCounterVec,
-    tokens_in: IntCounterVec,
-    tokens_out: IntCounterVec,
-    queue_depth: IntGaugeVec,
-    queue_wait: HistogramVec,
-    first_token: HistogramVec,
-    decode: HistogramVec,
+    exposition: Exposition,
+    enqueued: Counters,
+    started: Counters,
+    canceled: Counters,
+    rejected: Counters,
+    finished: Counters,
+    backpressure: Counters,
+    tokens_in: Counters,
+    tokens_out: Counters,
+    queue_depth: Gauges,
+    /// Series of `queue_depth` that were ever set.
+    depths: Mutex<BTreeMap<(ModelId, Class), IntGauge>>,
+    queue_wait: Histograms,
+    first_token: Histograms,
+    decode: Histograms,
     subscribers: IntGauge,
 }
 
-const REPLICA: [&str; 4] = ["engine", "engine_version", "pool_id", "replica_id"];
+/// The series of one replica, found once: they move with every task and token.
+pub(crate) struct ReplicaSeries {
+    pub(crate) tokens_out: IntCounter,
+    tokens_in: IntCounter,
+    interactive: ClassSeries,
+    batch: ClassSeries,
+}
 
-/// Name, help and labels of a counter or gauge.
-type Declared = (&'static str, &'static str, &'static [&'static str]);
+struct ClassSeries {
+    started: IntCounter,
+    first_token: Histogram,
+    decode: Histogram,
+}
 
-const BUILD_INFO: Declared = ("build_info", "Constant 1", &["version"]);
-const ENQUEUED: Declared = ("tasks_enqueued_total", "Admitted tasks", &["engine", "priority"]);
-const STARTED: Declared = (
-    "tasks_started_total",
-    "Attempts handed to a replica",
-    &["engine", "engine_version", "pool_id", "replica_id", "priority"],
-);
-const CANCELED: Declared = ("tasks_canceled_total", "Cancelled tasks", &["engine", "reason"]);
-const REJECTED: Declared = ("tasks_rejected_total", "Refused submissions", &["engine", "reason"]);
-const FINISHED: Declared = ("tasks_finished_total", "Ended tasks", &["engine", "outcome"]);
-const BACKPRESSURE: Declared = (
-    "admission_backpressure_events_total",
-    "Times a full queue refused or pushed out a task",
-    &["engine", "policy"],
-);
-const TOKENS_IN: Declared = ("tokens_in_total", "Prompt tokens", &REPLICA);
-const TOKENS_OUT: Declared = ("tokens_out_total", "Generated tokens", &REPLICA);
-const QUEUE_DEPTH: Declared = ("queue_depth", "Waiting tasks", &["engine", "model_id", "priority"]);
-const QUEUE_WAIT: Declared =
-    ("queue_wait_ms", "From admission to dispatch or end", &["priority", "tenant", "outcome"]);
-const LATENCY: [&str; 4] = ["engine", "engine_version", "pool_id", "priority"];
-const FIRST_TOKEN: Declared =
-    ("latency_first_token_ms", "From dispatch to the first token", &LATENCY);
-const DECODE: Declared = ("latency_decode_ms", "From the first token to the last", &LATENCY);
+impl ReplicaSeries {
+    fn class(&self, priority: Priority) -> &ClassSeries {
+        match priority {
+            Priority::Interactive => &self.interactive,
+            Priority::Batch => &self.batch,
+        }
+    }
+}
 
 impl Telemetry {
     pub(crate) fn new() -> Self {
-        let registry = Registry::new();
-        let build = gauges(&registry, BUILD_INFO);
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let subscribers =
-            IntGauge::new("stream_subscribers", "Open streams").expect("a valid name");
-        register(&registry, &subscribers);
+        let exposition = Exposition::default();
+        exposition.gauges(&family::BUILD_INFO).with(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
-            enqueued: counters(&registry, ENQUEUED),
-            started: counters(&registry, STARTED),
-            canceled: counters(&registry, CANCELED),
-            rejected: counters(&registry, REJECTED),
-            finished: counters(&registry, FINISHED),
-            backpressure: counters(&registry, BACKPRESSURE),
-            tokens_in: counters(&registry, TOKENS_IN),
-            tokens_out: counters(&registry, TOKENS_OUT),
-            queue_depth: gauges(&registry, QUEUE_DEPTH),
-            queue_wait: histogram(&registry, QUEUE_WAIT, &QUEUE_WAIT_MS),
-            first_token: histogram(&registry, FIRST_TOKEN, &FIRST_TOKEN_MS),
-            decode: histogram(&registry, DECODE, &DECODE_MS),
-            subscribers,
-            registry,
+            enqueued: exposition.counters(&family::TASKS_ENQUEUED),
+            started: exposition.counters(&family::TASKS_STARTED),
+            canceled: exposition.counters(&family::TASKS_CANCELED),
+            rejected: exposition.counters(&family::TASKS_REJECTED),
+            finished: exposition.counters(&family::TASKS_FINISHED),
+            backpressure: exposition.counters(&family::BACKPRESSURE),
+            tokens_in: exposition.counters(&family::TOKENS_IN),
+            tokens_out: exposition.counters(&family::TOKENS_OUT),
+            queue_depth: exposition.gauges(&family::QUEUE_DEPTH),
+            depths: Mutex::default(),
+            queue_wait: exposition.histograms(&family::QUEUE_WAIT),
+            first_token: exposition.histograms(&family::FIRST_TOKEN),
+            decode: exposition.histograms(&family::DECODE),
+            subscribers: exposition.gauges(&family::STREAM_SUBSCRIBERS).with(&[]),
+            exposition,
         }
     }
 
-    /// The exposition text (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
     pub(crate) fn render(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        let families = self.registry.gather();
-        TextEncoder::new().encode(&families, &mut out).expect("a vector takes every byte");
-        out
+        self.exposition.render()
     }
 
     pub(crate) fn subscribers(&self) -> &IntGauge {
         &self.subscribers
     }
 
-    pub(crate) fn tokens_out(&self, placement: &TaskPlacement) -> IntCounter {
-        self.tokens_out.with_label_values(&replica_labels(placement))
+    pub(crate) fn replica(&self, placement: &TaskPlacement) -> ReplicaSeries {
+        let (engine, version) = (&*placement.engine, &*placement.engine_version);
+        let (pool, replica) = (&*placement.pool_id, &*placement.replica_id);
+        let class = |priority: Priority| {
+            let priority = priority.as_str();
+            let latency = [engine, version, pool, priority];
+            ClassSeries {
+                started: self.started.with(&[engine, version, pool, replica, priority]),
+                first_token: self.first_token.with(&latency),
+                decode: self.decode.with(&latency),
+            }
+        };
+        let labels = [engine, version, pool, replica];
+        ReplicaSeries {
+            tokens_out: self.tokens_out.with(&labels),
+            tokens_in: self.tokens_in.with(&labels),
+            interactive: class(Priority::Interactive),
+            batch: class(Priority::Batch),
+        }
     }
 
     pub(crate) fn enqueued(&self, record: &TaskRecord, engine: Option<&str>) {
         let labels = [engine.unwrap_or("unknown"), record.job.priority().as_str()];
-        self.enqueued.with_label_values(&labels).inc();
+        self.enqueued.with(&labels).inc();
     }
 
-    pub(crate) fn dispatched(&self, record: &TaskRecord, placement: &TaskPlacement, wait_ms: u64) {
-        let priority = record.job.priority().as_str();
-        let [engine, version, pool, replica] = replica_labels(placement);
-        self.started.with_label_values(&[engine, version, pool, replica, priority]).inc();
+    pub(crate) fn dispatched(&self, record: &TaskRecord, series: &ReplicaSeries, wait_ms: u64) {
+        series.class(record.job.priority()).started.inc();
         self.observe_wait(record, wait_ms, "dispatched");
     }
 
@@ -125,7 +122,7 @@ impl Telemetry {
         let engine = engine.unwrap_or("unknown");
         let reason = match reason {
             RejectReason::QueueFull { .. } => {
-                self.backpressure.with_label_values(&[engine, "reject"]).inc();
+                self.backpressure.with(&[engine, "reject"]).inc();
                 "queue_full"
             }
             RejectReason::Unavailable => "unavailable",
@@ -133,7 +130,7 @@ impl Telemetry {
             RejectReason::ContextOverflow { .. } => "context_overflow",
             RejectReason::DuplicateTask => "duplicate",
         };
-        self.rejected.with_label_values(&[engine, reason]).inc();
+        self.rejected.with(&[engine, reason]).inc();
         tracing::info!(
             task_id = %record.id, correlation_id = %record.correlation_id, tenant = TENANT,
             model_id = %record.job.model_name, engine, outcome = "rejected", error_code = reason,
@@ -143,21 +140,19 @@ impl Telemetry {
 
     /// A queued task was pushed out of a full queue.
     pub(crate) fn pushed_out(&self, engine: Option<&str>, policy: &str) {
-        self.backpressure.with_label_values(&[engine.unwrap_or("unknown"), policy]).inc();
+        self.backpressure.with(&[engine.unwrap_or("unknown"), policy]).inc();
     }
 
-    pub(crate) fn completed(&self, attempt: &Attempt, usage: Usage) {
-        let placement = &attempt.replica.placement;
-        let labels = replica_labels(placement);
-        self.tokens_in.with_label_values(&labels).inc_by(u64::from(usage.prompt_tokens));
-        let priority = attempt.record.job.priority().as_str();
-        let latency = [labels[0], labels[1], labels[2], priority];
+    pub(crate) fn completed(attempt: &Attempt, usage: Usage) {
+        let series = attempt.series();
+        series.tokens_in.inc_by(u64::from(usage.prompt_tokens));
+        let class = series.class(attempt.record.job.priority());
         let timings = attempt.record.lock().progress.timings;
         if let Some(ms) = timings.first_token_ms {
-            self.first_token.with_label_values(&latency).observe(float(ms));
+            class.first_token.observe(float(ms));
         }
         if let Some(ms) = timings.decode_time_ms {
-            self.decode.with_label_values(&latency).observe(float(ms));
+            class.decode.observe(float(ms));
         }
     }
 
@@ -165,9 +160,9 @@ impl Telemetry {
     pub(crate) fn ended(&self, record: &TaskRecord, engine: Option<&str>, state: TaskState) {
         let engine = engine.unwrap_or("unknown");
         let outcome = outcome(state);
-        self.finished.with_label_values(&[engine, outcome]).inc();
+        self.finished.with(&[engine, outcome]).inc();
         if state == TaskState::Cancelled {
-            self.canceled.with_label_values(&[engine, "requested"]).inc();
+            self.canceled.with(&[engine, "requested"]).inc();
         }
         let task = record.lock();
         let progress = &task.progress;
@@ -197,29 +192,28 @@ impl Telemetry {
         );
     }
 
-    /// Sets the depth of every lane; a lane that emptied is set to zero, not forgotten.
+    /// Sets the depth of every lane; one that emptied is set to zero, not forgotten.
     pub(crate) fn queue(&self, lanes: &[LaneView], directory: &Directory) {
-        self.queue_depth.reset();
+        let mut depths = self.depths.lock().expect("no holder panics");
+        depths.values().for_each(|it| it.set(0));
         for lane in lanes {
-            let engine = directory.engine_of(lane.model).unwrap_or("unknown");
-            let priority = match lane.class {
-                Class::Interactive => "interactive",
-                Class::Batch => "batch",
-            };
-            let model = directory.model_name(lane.model);
-            let gauge = self.queue_depth.with_label_values(&[engine, &model, priority]);
-            gauge.set(i64::try_from(lane.queued).unwrap_or(i64::MAX));
+            let depth = depths.entry((lane.model, lane.class)).or_insert_with(|| {
+                let engine = directory.engine_of(lane.model).unwrap_or("unknown");
+                let priority = match lane.class {
+                    Class::Interactive => "interactive",
+                    Class::Batch => "batch",
+                };
+                self.queue_depth.with(&[engine, &directory.model_name(lane.model), priority])
+            });
+            // Added, because lanes past the label's budget share a series.
+            depth.add(i64::try_from(lane.queued).unwrap_or(i64::MAX));
         }
     }
 
     fn observe_wait(&self, record: &TaskRecord, wait_ms: u64, outcome: &str) {
         let labels = [record.job.priority().as_str(), TENANT, outcome];
-        self.queue_wait.with_label_values(&labels).observe(float(wait_ms));
+        self.queue_wait.with(&labels).observe(float(wait_ms));
     }
-}
-
-fn replica_labels(placement: &TaskPlacement) -> [&str; 4] {
-    [&placement.engine, &placement.engine_version, &placement.pool_id, &placement.replica_id]
 }
 
 fn outcome(state: TaskState) -> &'static str {
@@ -236,27 +230,4 @@ fn outcome(state: TaskState) -> &'static str {
 #[expect(clippy::cast_precision_loss, reason = "milliseconds stay far below 2^52")]
 fn float(ms: u64) -> f64 {
     ms as f64
-}
-
-fn counters(registry: &Registry, (name, help, labels): Declared) -> IntCounterVec {
-    let vec = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name");
-    register(registry, &vec);
-    vec
-}
-
-fn gauges(registry: &Registry, (name, help, labels): Declared) -> IntGaugeVec {
-    let vec = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
-    register(registry, &vec);
-    vec
-}
-
-fn histogram(registry: &Registry, (name, help, labels): Declared, buckets: &[f64]) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    let vec = HistogramVec::new(options, labels).expect("a valid name");
-    register(registry, &vec);
-    vec
-}
-
-fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: &C) {
-    registry.register(Box::new(metric.clone())).expect("each name is declared once");
 }

@@ -14,7 +14,7 @@ use axum::routing::get;
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
-use http_shell::{CORRELATION_HEADER, Guard, Refusal, correlation_id};
+use http_shell::{CORRELATION_HEADER, Exposition, Guard, Refusal, correlation_id};
 use pool_api::{ErrorBody, HEARTBEAT_MS, Pool, Snapshot, WatchEvent};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -127,7 +127,7 @@ fn pools(State(app): State<App>) -> Ready<Json<Snapshot>> {
 
 fn metrics(State(app): State<App>) -> Ready<Response> {
     let text = app.site.telemetry.render();
-    ready(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+    ready(([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], text).into_response())
 }
 
 /// The process serves requests; nothing more.

@@ -104,6 +104,31 @@ impl ErrorCode {
         }
     }
 
+    /// The requirement that asks for the code.
+    #[must_use]
+    pub fn requirement(self) -> &'static str {
+        match self {
+            Self::InvalidParams => "OC-CTRL-2010",
+            Self::Unauthenticated => "OC-CTRL-2040",
+            Self::Forbidden | Self::UnsupportedMediaType => "OC-CTRL-2083",
+            Self::NotFound
+            | Self::ModelNotFound
+            | Self::MethodNotAllowed
+            | Self::HeadersTooLarge
+            | Self::PayloadTooLarge
+            | Self::Internal => "ORCH-2006",
+            Self::TaskIdConflict => "ORCH-3024",
+            Self::StreamDiverged => "ORCH-2002",
+            Self::ContextOverflow => "ORCH-3014",
+            Self::AdmissionReject => "ORCH-2007",
+            Self::QueueFullDropLru => "ORCH-3005",
+            Self::PoolUnready | Self::PoolUnavailable => "ORCH-3018",
+            Self::ShuttingDown => "OC-CTRL-2082",
+            Self::DecodeTimeout => "ORCH-3016",
+            Self::WorkerReset => "ORCH-3038",
+        }
+    }
+
     /// The code as it is written on the wire and in metric labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http_shell::Exposition;
 
 use super::App;
 use super::fleet::state;
@@ -13,7 +14,7 @@ use crate::fleet::Fleet;
 
 pub(super) async fn metrics(State(app): State<App>) -> Response {
     let text = app.telemetry.render();
-    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
+    ([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], text).into_response()
 }
 
 /// The process serves requests; nothing more.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep};
 use super::{Attempt, Failure, Outcome, millis};
 use crate::driver::close_with_end;
 use crate::task::Stream;
+use crate::telemetry::Telemetry;
 
 /// Polls one generation until it, the clock or somebody else ends it.
 pub(super) struct Relay<'a> {
@@ -84,12 +85,12 @@ impl<'a> Relay<'a> {
         });
         self.events = events;
         self.events.clear();
-        self.attempt.tokens_out.inc_by(tokens);
+        self.attempt.series().tokens_out.inc_by(tokens);
         if !open {
             return Some(Outcome::Closed);
         }
         let usage = finished?;
-        self.attempt.telemetry.completed(self.attempt, usage);
+        Telemetry::completed(self.attempt, usage);
         Some(Outcome::Completed)
     }
 

@@ -110,10 +110,10 @@ impl Driver {
             stream.progress.placement = Some(Arc::clone(&replica.placement));
             stream.progress.timings.queue_time_ms = Some(attempt::millis(queue_time));
         });
-        self.telemetry.dispatched(&record, &replica.placement, attempt::millis(queue_time));
+        let series = replica.series(&self.telemetry);
+        self.telemetry.dispatched(&record, series, attempt::millis(queue_time));
         let attempt = Attempt {
             run,
-            tokens_out: self.telemetry.tokens_out(&replica.placement),
             record,
             replica,
             handle: self.handle.clone(),

@@ -3,7 +3,7 @@
 use crate::client::Answer;
 use crate::rig::{Rig, Setup, wait_until};
 
-/// Status, code and the parts that every error has: OC-CTRL-2033 for `retriable`.
+/// Status, code and the parts that every error has.
 fn check(answer: &Answer, status: u16, code: &str) {
     let body = answer.json();
     assert_eq!((answer.status, &body["code"]), (status, &code.into()), "{body}");
@@ -30,7 +30,7 @@ fn a_body_that_is_wrong_is_told_where() {
     assert!(answer.json()["message"].as_str().unwrap().contains("not supported yet"));
 }
 
-// OC-CTRL-2034
+// OC-CTRL-2033, OC-CTRL-2034
 #[test]
 fn routes_methods_and_types_that_do_not_exist_are_typed_errors() {
     let rig = Rig::with_slots(1);

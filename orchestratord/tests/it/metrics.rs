@@ -1,6 +1,8 @@
 //! Series move with traffic, by the right amount, and only then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use metrics_contract::{Daemon, differences, samples};
 
 use crate::rig::{Rig, Setup, wait_until};
 
@@ -60,4 +62,53 @@ fn refusals_and_cancels_are_counted_by_reason() {
     one(r#"tasks_rejected_total{engine="llamacpp",reason="queue_full"}"#);
     one(r#"admission_backpressure_events_total{engine="llamacpp",policy="reject"}"#);
     one(r#"tasks_canceled_total{engine="llamacpp",reason="requested"}"#);
+}
+
+// OC-METRICS-7101
+#[test]
+fn a_scrape_after_traffic_of_every_kind_is_what_is_declared() {
+    let config = "queue: {capacity: 1}";
+    let rig = Rig::start(Setup { config, slots: vec![1], ..Setup::default() });
+    rig.client.run(r#"{"prompt":"hello","max_tokens":5}"#);
+    rig.client.run(r#"{"prompt":"hello","max_tokens":5,"priority":"batch"}"#);
+    let running = rig.client.submit(r#"{"prompt":"[[sim:hang_after=1]]","max_tokens":9}"#);
+    rig.client.submit(r#"{"prompt":"a","max_tokens":1}"#);
+    assert_eq!(rig.client.post("/v1/tasks", r#"{"prompt":"a"}"#, &[]).status, 429);
+    let depth = r#"queue_depth{engine="llamacpp",model_id="tiny",priority="interactive"}"#;
+    wait_until("the waiting task is counted", || scrape(&rig).get(depth) == Some(&1.));
+    rig.client.cancel(&running);
+    wait_until("the lane is empty", || scrape(&rig).get(depth) == Some(&0.));
+    let scrape = || rig.client.get("/metrics", &[]).body;
+    assert_eq!(differences(Daemon::Orchestratord, &scrape()), Vec::<String>::new());
+}
+
+// OC-METRICS-7102
+#[test]
+fn values_past_a_budget_are_other_and_nothing_is_lost() {
+    const POOLS: usize = 300;
+    let pools = |pools: &mut Vec<pool_api::Pool>| {
+        let first = pools.remove(0);
+        pools.extend((0..POOLS).map(|index| {
+            let mut pool = first.clone();
+            pool.pool_id = format!("p{index}");
+            pool.model_id = format!("m{index}");
+            pool.model_aliases.clear();
+            pool.replicas[0].replica_id = format!("p{index}-0");
+            pool
+        }));
+    };
+    let rig = Rig::start(Setup { slots: vec![4], pools, ..Setup::default() });
+    for index in 0..POOLS {
+        rig.client.run(&format!(r#"{{"prompt":"a","max_tokens":2,"model_ref":"m{index}"}}"#));
+    }
+    let scrape = rig.client.get("/metrics", &[]).body;
+    let over = differences(Daemon::Orchestratord, &scrape);
+    assert!(over.iter().all(|it| !it.contains("budget")), "{over:?}");
+    let tokens: Vec<_> =
+        samples(&scrape).into_iter().filter(|it| it.name == "tokens_out_total").collect();
+    let pools: BTreeSet<_> = tokens.iter().map(|it| &it.labels["pool_id"]).collect();
+    assert_eq!(pools.len(), 257, "256 and `other`");
+    let other = |it: &&metrics_contract::Sample| it.labels["pool_id"] == "other";
+    let others: f64 = tokens.iter().filter(other).map(|it| it.value).sum();
+    assert!((others - 88.).abs() < 0.5, "2 tokens of each of 44 pools: {others}");
 }
