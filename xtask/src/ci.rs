@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::bail;
 
 use crate::process::{cache_folder, cargo, on_path, run};
-use crate::{root, test, tidy};
+use crate::{regen, root, test, tidy};
 
 const CLIPPY: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 const DENY: [&str; 5] = ["--offline", "check", "bans", "licenses", "sources"];
@@ -17,6 +17,8 @@ pub(crate) fn ci() -> anyhow::Result<ExitCode> {
     deny()?;
     println!("== tidy");
     tidy::run(root(), false)?;
+    println!("== regen --check");
+    regen::from_code(true)?;
     println!("== test");
     test::run_tests(&[])
 }

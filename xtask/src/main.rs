@@ -3,7 +3,10 @@
 
 mod bench;
 mod ci;
+mod gates;
 mod process;
+mod regen;
+mod registry;
 mod test;
 mod tidy;
 mod up;
@@ -35,7 +38,15 @@ enum Command {
         #[command(subcommand)]
         bench: bench::Bench,
     },
-    /// What CI runs: fmt, clippy, deny, tidy, test.
+    /// Write what is generated from the code and from the last full test run.
+    Regen {
+        /// Write nothing; fail if something is stale.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Ten small sabotages of a copy of the project, each against the gate that must catch it.
+    Gates,
+    /// What CI runs: fmt, clippy, deny, tidy, regen --check, test.
     Ci,
     /// The checks of structure and text that no compiler makes.
     Tidy {
@@ -62,6 +73,8 @@ fn main() -> ExitCode {
         Command::Up(up) => up::run(&up).map(|()| ExitCode::SUCCESS),
         Command::Test { arguments } => test::run_tests(&arguments),
         Command::Bench { bench } => bench::run_bench(&bench),
+        Command::Regen { check } => regen::run(check).map(|()| ExitCode::SUCCESS),
+        Command::Gates => gates::run(),
         Command::Ci => ci::ci(),
         Command::Tidy { write } => tidy::run(root(), write).map(|()| ExitCode::SUCCESS),
         Command::ValidateConfig { files } => Ok(validate::run(&files)),

@@ -3,24 +3,31 @@
 use std::process::ExitCode;
 
 use crate::process::{cargo, exit_code, installed_engine, run};
+use crate::regen;
 
 /// Tests that need the real engine find it here.
 const ENGINE_BIN: &str = "LLAMA_ORCH_ENGINE_BIN";
 
-/// The runner's exit code; its closing lines are the last output, so nothing is said after them.
+/// The runner's exit code; its closing lines are the last output, so nothing is said after them unless
+/// the registry of requirements disagrees.
 pub(crate) fn run_tests(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let engine = installed_engine()?;
     // Tests start the daemons as processes, from beside themselves.
     run(&mut cargo(&["build", "--workspace", "--bins"]))?;
-    let mut command = if nextest() {
-        cargo(&["nextest", "run", "--workspace", "--profile", "ci"])
-    } else {
+    if !nextest() {
         println!(
-            "cargo-nextest is missing, cargo test takes its place (ci/scripts/install.sh installs it)"
+            "cargo-nextest is missing, cargo test takes its place and requirements/ is NOT compared \
+             (ci/scripts/install.sh installs it)"
         );
-        cargo(&["test", "--workspace"])
-    };
-    exit_code(command.args(arguments).env(ENGINE_BIN, engine))
+        let mut command = cargo(&["test", "--workspace"]);
+        return exit_code(command.args(arguments).env(ENGINE_BIN, engine));
+    }
+    let mut command = cargo(&["nextest", "run", "--workspace", "--profile", "ci"]);
+    let code = exit_code(command.args(arguments).env(ENGINE_BIN, engine))?;
+    if code == ExitCode::SUCCESS && arguments.is_empty() {
+        regen::from_tests(true)?;
+    }
+    Ok(code)
 }
 
 fn nextest() -> bool {

@@ -2,13 +2,13 @@
 
 mod edges;
 mod files;
-mod specs;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use crate::process::cargo;
+use crate::registry::Registry;
 
 /// One thing that is not as agreed, with where and the fix.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) fn run(root: &Path, write: bool) -> anyhow::Result<()> {
     let mut findings = files::check(root, &tracked);
     findings.extend(edges::check(&packages, &recorded));
     findings.extend(files::architecture(root, &packages));
-    findings.extend(specs::check(root, &tracked));
+    findings.extend(Registry::read(root, &tracked).findings.into_iter().map(Finding));
     findings.extend(configurations(root, &tracked));
     for Finding(text) in &findings {
         eprintln!("tidy: {text}");
@@ -87,7 +87,7 @@ fn package(root: &Path, package: &serde_json::Value) -> Option<Package> {
 }
 
 /// What git knows or would add, so that scratch files do not count.
-fn tracked(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn tracked(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let output = std::process::Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])
         .current_dir(root)

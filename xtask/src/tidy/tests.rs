@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Package, edges, files, specs};
+use super::{Package, edges, files};
 
 fn tree(contents: &[(&str, &str)]) -> (tempfile::TempDir, Vec<PathBuf>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -94,41 +94,6 @@ fn architecture_names_each_crate_and_no_other() {
     let findings = told(files::architecture(folder.path(), &packages));
     assert!(findings.contains("add a section ### `b`"), "{findings}");
     assert!(findings.contains("ARCHITECTURE.md:2: no crate lies in `gone`"), "{findings}");
-}
-
-fn spec_findings(spec: &str, test: &str) -> String {
-    let (folder, paths) = tree(&[(".specs/a.md", spec), ("tests/a.rs", test)]);
-    told(specs::check(folder.path(), &paths))
-}
-
-#[test]
-fn requirements_and_tests_are_paired() {
-    let spec = "# A\n- **ORCH-1234** (MUST) hold.\n";
-    assert_eq!(spec_findings(spec, "// ORCH-1234\n"), "");
-    assert!(spec_findings(spec, "").contains("no test cites ORCH-1234"));
-    assert!(spec_findings(spec, "// ORCH-1234 OC-CTRL-9999").contains("OC-CTRL-9999 is not in"));
-    assert!(spec_findings(&spec.repeat(2), "// ORCH-1234").contains("is defined at"));
-    let look_alike = spec.replace("ORCH-1", "ORCH\u{2011}1");
-    assert!(spec_findings(&look_alike, "").contains(".specs/a.md:2"));
-    assert!(spec_findings(&look_alike, "").contains("plain hyphen"));
-    assert!(spec_findings("", "// ORCH\u{2013}1234").contains("tests/a.rs:1"));
-    assert_eq!(spec_findings("It takes 1\u{2013}2 s.\n- **Note** that.\n", ""), "");
-    assert!(spec_findings("- **ORCH-12** (MUST) hold.\n", "").contains("write `- **ID**"));
-    assert!(spec_findings(&spec.replace("MUST", "MIGHT"), "// ORCH-1234").contains("no level"));
-    assert_eq!(spec_findings(&spec.replace("# A", "# A, not yet"), ""), "");
-    assert_eq!(spec_findings(&spec.replace("MUST", "SHOULD"), ""), "");
-}
-
-#[test]
-fn a_citation_outside_tests_proves_nothing() {
-    let spec = "- **OC-POOL-3001** (MUST) hold.\n";
-    let cited_in = |path: &str, text: &str| {
-        let (folder, paths) = tree(&[(".specs/a.md", spec), (path, text)]);
-        told(specs::check(folder.path(), &paths))
-    };
-    assert!(cited_in("src/a.rs", "// OC-POOL-3001\n").contains("no test cites OC-POOL-3001"));
-    assert_eq!(cited_in("src/a.rs", "// OC-POOL-3001\n#[test]\nfn a() {}\n"), "");
-    assert_eq!(cited_in("src/a/tests.rs", "// OC-POOL-3001\n"), "");
 }
 
 #[test]
