@@ -2,17 +2,18 @@
 
 mod body;
 mod connection;
+mod framing;
+mod head;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderValue, Method, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
 
-pub use body::EngineBody;
+pub use body::{BodyError, EngineBody};
 use connection::{Connection, Pool};
 
 use crate::EngineError;
@@ -90,51 +91,33 @@ impl EngineHttp {
         body: Option<Bytes>,
     ) -> Result<(StatusCode, EngineBody), EngineError> {
         let base = self.base.as_ref().map_err(Clone::clone)?;
-        let mut request = self.request(base, method, path, body)?;
-        loop {
-            let pooled = self.pool.take();
-            let fresh = pooled.is_none();
-            let mut connection = match pooled {
-                Some(connection) => connection,
-                None => Connection::open(&base.address).await?,
-            };
-            match connection.send(request).await {
-                Ok(response) => {
-                    let (head, body) = response.into_parts();
-                    let body = EngineBody::new(body, connection, Arc::clone(&self.pool));
-                    return Ok((head.status, body));
-                }
-                Err(mut error) => match error.take_message() {
-                    // It was closed before anything was written; the next one may be open.
-                    Some(unsent) if !fresh => request = unsent,
-                    Some(_) | None => {
-                        return Err(EngineError::Reset { message: chain(error.error()) });
-                    }
-                },
-            }
-        }
+        let head = self.head(base, &method, path, body.as_ref().map(Bytes::len))?;
+        let mut connection = match self.pool.take() {
+            Some(connection) => connection,
+            None => Connection::open(&base.address).await?,
+        };
+        let head = connection.send(head, body.unwrap_or_default()).await?;
+        let pool = head.keeps.then(|| Arc::clone(&self.pool));
+        Ok((head.status, EngineBody::new(head.framing, connection, pool)))
     }
 
-    fn request(
+    fn head(
         &self,
         base: &Base,
-        method: Method,
+        method: &Method,
         path: &str,
-        body: Option<Bytes>,
-    ) -> Result<Request<Full<Bytes>>, EngineError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", base.prefix))
-            .header(HOST, &base.address);
+        body_bytes: Option<usize>,
+    ) -> Result<Vec<u8>, EngineError> {
+        let path = format!("{}{path}", base.prefix);
+        if !path.bytes().all(|it| it.is_ascii_graphic()) {
+            let message = format!("`{path}` is no path of a URL");
+            return Err(EngineError::Unreachable { message });
+        }
+        let mut headers = vec![("host", base.address.as_bytes())];
         if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization);
+            headers.push(("authorization", authorization.as_bytes()));
         }
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        request.body(Full::new(body.unwrap_or_default())).map_err(|it| EngineError::Unreachable {
-            message: format!("`{path}` is no path of a URL: {it}"),
-        })
+        Ok(head::request(method, &path, &headers, body_bytes))
     }
 }
 
@@ -193,13 +176,5 @@ async fn collect_bounded(body: EngineBody) -> Result<Bytes, EngineError> {
     }
 }
 
-/// An error with its causes, which is where hyper says what happened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(it) = cause {
-        text = format!("{text}: {it}");
-        cause = it.source();
-    }
-    text
-}
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,6 @@ pub use adapter::{
     GenerationEvent, Health, Load, Prompt, Properties, Sampling, Timings, TokenPiece, Usage,
 };
 pub use error::EngineError;
-pub use http::{EngineBody, EngineHttp, collect};
+pub use http::{BodyError, EngineBody, EngineHttp, collect};
 pub use retry::retry;
 pub use sse::{SseDecoder, SseEvent};

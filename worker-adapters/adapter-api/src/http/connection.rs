@@ -1,38 +1,43 @@
 //! One HTTP/1.1 connection to an engine, and the idle ones that wait for the next request.
 //!
-//! A connection has no task of its own: whoever waits for its answer polls it. All that has arrived is
-//! then read in one go, and a token wakes one task instead of two.
+//! A connection has no task and keeps no buffer: whoever waits for its answer polls it, and bytes are
+//! read into one buffer per thread. A token then wakes one task, and an open stream costs little more
+//! than its socket (`.docs/decisions/0006-what-a-relay-costs.md`).
 
-use std::future::Future;
+use std::cell::RefCell;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
-use hyper_util::rt::TokioIo;
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::head::{self, Head};
 use crate::EngineError;
 
 /// Below the 5 s after which llama.cpp closes an idle connection, so that we let go first.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Read at once. Larger than what a socket usually holds, so that a short read says that it is empty.
+const READ_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
 
 pub(super) struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
-    io: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
-    closed: bool,
+    stream: TcpStream,
+    /// What was read together with a head and belongs behind it.
+    unread: Vec<u8>,
 }
 
 impl Connection {
     /// Connects to `host:port` within 2 s.
-    pub(super) async fn open(address: &str) -> Result<Box<Self>, EngineError> {
+    pub(super) async fn open(address: &str) -> Result<Self, EngineError> {
         let unreachable = |message: String| EngineError::Unreachable { message };
         let connect = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address));
         let stream = connect
@@ -41,41 +46,58 @@ impl Connection {
             .map_err(|it| unreachable(it.to_string()))?;
         // A token is a small write; with Nagle's algorithm and delayed acknowledgement it waits 40 ms.
         stream.set_nodelay(true).map_err(|it| unreachable(it.to_string()))?;
-        let (sender, io) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|it| unreachable(it.to_string()))?;
-        Ok(Box::new(Self { sender, io, closed: false }))
+        Ok(Self { stream, unread: Vec::new() })
     }
 
-    /// Reads and writes what the socket takes and gives; what follows from it is found by polling the
-    /// answer or its body with [`Waker::noop`].
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.closed {
-            // Why it ended is told to the answer or the body.
-            self.closed = Pin::new(&mut self.io).poll(cx).is_ready();
+    /// Sends a request and resolves with the head of its answer; what came behind it is kept.
+    pub(super) async fn send(&mut self, head: Vec<u8>, body: Bytes) -> Result<Head, EngineError> {
+        let reset = |message: String| EngineError::Reset { message };
+        let mut request = Bytes::from(head).chain(body);
+        self.stream.write_all_buf(&mut request).await.map_err(|it| reset(it.to_string()))?;
+        let mut bytes = Vec::new();
+        loop {
+            let read = std::future::poll_fn(|cx| {
+                self.poll_read(cx, |arrived| bytes.extend_from_slice(arrived))
+            });
+            if read.await.map_err(|it| reset(it.to_string()))? == 0 {
+                return Err(reset("the connection was closed before an answer".into()));
+            }
+            while let Some(head) =
+                head::parse(&bytes).map_err(|message| EngineError::Protocol { message })?
+            {
+                bytes.drain(..head.length);
+                // An interim answer; the real one follows.
+                if !head.status.is_informational() {
+                    self.unread = bytes;
+                    return Ok(head);
+                }
+            }
         }
     }
 
-    /// Sends a request and resolves with the head of its answer. A request of which nothing was
-    /// written comes back with the error.
-    pub(super) async fn send(
+    /// Hands over what has arrived and tells how much it was; 0 at the end.
+    pub(super) fn poll_read(
         &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        let mut answer = std::pin::pin!(self.sender.try_send_request(request));
-        std::future::poll_fn(|cx| {
-            if !self.closed {
-                self.closed = Pin::new(&mut self.io).poll(cx).is_ready();
-            }
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        if !self.unread.is_empty() {
+            let unread = std::mem::take(&mut self.unread);
+            take(&unread);
+            return Poll::Ready(Ok(unread.len()));
+        }
+        READ.with_borrow_mut(|bytes| {
+            let mut buffer = ReadBuf::new(bytes);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            take(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
         })
-        .await
     }
 
-    /// Whether it can carry another request; it has none under way.
+    /// Whether it can carry another request; it has none under way. A byte that nobody asked for is as
+    /// bad as an end.
     fn is_usable(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.closed && self.sender.is_ready()
+        self.poll_read(&mut Context::from_waker(Waker::noop()), |_| {}).is_pending()
     }
 }
 
@@ -87,14 +109,14 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Idle {
-    connections: Vec<(Instant, Box<Connection>)>,
+    connections: Vec<(Instant, Connection)>,
     /// A task waits to close what stays idle for too long.
     swept: bool,
 }
 
 impl Pool {
     /// A connection that worked a moment ago. The engine may close it any time, as may any server.
-    pub(super) fn take(&self) -> Option<Box<Connection>> {
+    pub(super) fn take(&self) -> Option<Connection> {
         loop {
             let (since, mut connection) = self.lock().connections.pop()?;
             if since.elapsed() < IDLE_MAX && connection.is_usable() {
@@ -104,7 +126,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose answer has been read to its end, unless it cannot be used again.
-    pub(super) fn keep(self: &Arc<Self>, mut connection: Box<Connection>) {
+    pub(super) fn keep(self: &Arc<Self>, mut connection: Connection) {
         if !connection.is_usable() {
             return;
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use adapter_api::{EngineError, EngineHttp, collect};
 use http::{Method, StatusCode};
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -21,6 +22,12 @@ enum Then {
     AnswerHalf,
     /// The same, and stays.
     AnswerHalfAndStay,
+    /// Answers a good chunk and, in the same write, one that is none.
+    AnswerBadChunk,
+    /// An interim answer, then `ok`.
+    AnswerTwice,
+    /// Answers `ok` and more than it said.
+    AnswerAndChatter,
     Silence,
     Close,
 }
@@ -52,6 +59,13 @@ async fn converse(mut stream: TcpStream, then: Then, heads: mpsc::Sender<String>
             Then::AnswerHalf | Then::AnswerHalfAndStay => {
                 b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok"
             }
+            Then::AnswerBadChunk => {
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nx\r\n"
+            }
+            Then::AnswerTwice => {
+                b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+            }
+            Then::AnswerAndChatter => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, right?",
             Then::Silence => {
                 // Ends when the client goes.
                 let _ = stream.read_u8().await;
@@ -64,7 +78,13 @@ async fn converse(mut stream: TcpStream, then: Then, heads: mpsc::Sender<String>
         match then {
             Then::AnswerTooMuch => drop(stream.write_all(&vec![b' '; 9_000_000]).await),
             Then::AnswerAndClose | Then::AnswerHalf => return,
-            Then::Answer | Then::AnswerHalfAndStay | Then::Silence | Then::Close => {}
+            Then::Answer
+            | Then::AnswerHalfAndStay
+            | Then::AnswerBadChunk
+            | Then::AnswerTwice
+            | Then::AnswerAndChatter
+            | Then::Silence
+            | Then::Close => {}
         }
     }
     // Nobody may be left to be told.
@@ -125,6 +145,33 @@ async fn an_answer_that_breaks_off_or_never_ends_is_an_error() {
     assert!(matches!(get(&http).await, Err(EngineError::Reset { .. })));
     let (http, _heads) = serve(Then::AnswerTooMuch).await;
     assert!(matches!(get(&http).await, Err(EngineError::Protocol { .. })));
+}
+
+#[tokio::test]
+async fn what_came_before_a_broken_chunk_is_not_lost() {
+    let (http, _heads) = serve(Then::AnswerBadChunk).await;
+    let (_, mut body) = http.stream(Method::GET, "/x", None).await.unwrap();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(first, "ok");
+    assert!(body.frame().await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn an_interim_answer_is_not_the_answer() {
+    let (http, _heads) = serve(Then::AnswerTwice).await;
+    for _ in 0..2 {
+        assert_eq!(get(&http).await, Ok((StatusCode::OK, "ok".to_owned())));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_with_bytes_behind_the_answer_is_not_used_again() {
+    let (http, mut heads) = serve(Then::AnswerAndChatter).await;
+    for _ in 0..2 {
+        assert_eq!(get(&http).await, Ok((StatusCode::OK, "ok".to_owned())));
+        assert!(heads.recv().await.unwrap().starts_with("GET"));
+        assert_eq!(heads.recv().await.as_deref(), Some(CLOSED));
+    }
 }
 
 #[tokio::test(start_paused = true)]
