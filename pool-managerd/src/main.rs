@@ -1,14 +1,4 @@
-//! pool-managerd: the agent on each GPU host. Devices, engine processes, readiness.
-
-mod api;
-mod app;
-mod digest;
-mod engine;
-mod guard;
-mod host;
-mod replica;
-mod supervisor;
-mod telemetry;
+//! The program pool-managerd: command line, configuration, environment; see the library for the rest.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,6 +9,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use config_schema::Config;
 use http_shell::Credentials;
+use pool_managerd::guard;
 use tracing_subscriber::EnvFilter;
 
 /// Runs and watches the inference engines of this host.
@@ -94,16 +85,16 @@ fn manage(path: &Path, check_only: bool) -> anyhow::Result<ExitCode> {
         .init();
     stop_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ran = runtime.block_on(app::run(config, credentials, environment()));
+    let ran = runtime.block_on(pool_managerd::run(config, credentials, environment()));
     // A read from a file system that hangs is not waited for.
     runtime.shutdown_timeout(LEFTOVERS);
     ran.map(|()| ExitCode::SUCCESS)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read, once")]
-fn environment() -> engine::Environment {
+fn environment() -> pool_managerd::Environment {
     let inherited = |name: &&str| std::env::var(name).ok().map(|it| ((*name).to_owned(), it));
-    engine::INHERITED.iter().filter_map(inherited).collect()
+    pool_managerd::INHERITED.iter().filter_map(inherited).collect()
 }
 
 /// A replica without its task would be shown as it last was, for ever. The engines end with us.
@@ -120,7 +111,7 @@ fn read(path: &Path) -> anyhow::Result<(Config, Credentials)> {
         .with_context(|| format!("cannot read the configuration `{}`", path.display()))?;
     let config = config_schema::parse(&text).with_context(|| path.display().to_string())?;
     EnvFilter::try_new(&config.log.level).context("/log/level is not a filter")?;
-    let credentials = app::credentials(&config.pool_manager)?;
+    let credentials = pool_managerd::credentials(&config.pool_manager)?;
     Ok((config, credentials))
 }
 
