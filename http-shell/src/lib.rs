@@ -2,11 +2,13 @@
 //! and request heads, guards against browsers and strangers, a bounded drain, and metrics with bounded
 //! label values.
 //!
-//! No routes and no error bodies: each daemon words its refusals in its own envelope. It is one crate
+//! No routes and no error bodies: each daemon words its refusals in its own envelope, and
+//! [`contract`] only documents what is refused. It is one crate
 //! because a guard that exists twice is weaker where it was forgotten
 //! (`.docs/decisions/0002-shared-crates-of-the-daemons.md`).
 
 mod bind;
+pub mod contract;
 mod correlation;
 mod exposition;
 mod guard;

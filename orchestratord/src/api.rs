@@ -5,8 +5,10 @@
 
 mod convert;
 mod error;
+mod extract;
 mod fleet;
 mod front;
+pub mod openapi;
 mod queue;
 mod streams;
 mod system;
@@ -91,6 +93,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/metrics", get(system::metrics))
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
+        .route("/openapi.json", get(openapi::show))
         .fallback(front::not_found)
         .method_not_allowed_fallback(front::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(app.clone(), front::front))

@@ -14,4 +14,5 @@ mod task;
 mod telemetry;
 mod wire;
 
+pub use api::openapi;
 pub use app::{Server, StartError, start};

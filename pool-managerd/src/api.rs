@@ -1,5 +1,7 @@
 //! What orchestratord and operators ask a manager.
 
+pub(crate) mod openapi;
+
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -12,14 +14,19 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use futures_util::stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode};
 use http_shell::{CORRELATION_HEADER, Exposition, Guard, Refusal, correlation_id};
 use pool_api::{ErrorBody, HEARTBEAT_MS, Pool, Snapshot, WatchEvent};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::replica::Site;
+
+const BACKOFF_HEADER: HeaderName = HeaderName::from_static("x-backoff-ms");
+
+/// An engine that loads is asked again at this pace, in ms.
+const RETRY_AFTER_MS: u64 = 1_000;
 
 #[derive(Clone)]
 pub(crate) struct App {
@@ -34,6 +41,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/openapi.json", get(openapi::show))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(app.clone(), front))
@@ -48,6 +56,12 @@ async fn front(State(app): State<App>, request: Request, next: Next) -> Response
         Ok(_) => next.run(request).await,
         Err(refusal) => refused(&refusal),
     };
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        let allow = response.headers_mut().remove(ALLOW);
+        response = failure.render(&id);
+        // The router's, with a 405 (RFC 9110, section 15.5.6).
+        response.headers_mut().extend(allow.map(|it| (ALLOW, it)));
+    }
     let value = HeaderValue::try_from(id).expect("a correlation id is plain ASCII");
     response.headers_mut().insert(CORRELATION_HEADER, value);
     response
@@ -66,8 +80,40 @@ fn refused(refusal: &Refusal) -> Response {
     error(status, code, refusal.to_string())
 }
 
-fn error(status: StatusCode, code: &str, message: String) -> Response {
-    (status, Json(ErrorBody { code: code.into(), message })).into_response()
+/// An error on its way out; [`front`] renders it, because it alone knows the correlation id.
+#[derive(Clone)]
+struct Failure {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+fn error(status: StatusCode, code: &'static str, message: String) -> Response {
+    let mut response = status.into_response();
+    response.extensions_mut().insert(Failure { status, code, message });
+    response
+}
+
+impl Failure {
+    /// 503 says when to come back.
+    fn render(self, correlation_id: &str) -> Response {
+        let retriable = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        let retry_after_ms = retriable.then_some(RETRY_AFTER_MS);
+        let body = ErrorBody {
+            code: self.code.into(),
+            message: self.message,
+            retriable,
+            retry_after_ms,
+            correlation_id: correlation_id.into(),
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(ms) = retry_after_ms {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
+            headers.insert(BACKOFF_HEADER, HeaderValue::from(ms));
+        }
+        response
+    }
 }
 
 fn not_found(request: Request) -> Ready<Response> {
@@ -81,6 +127,14 @@ fn method_not_allowed(request: Request) -> Ready<Response> {
 }
 
 /// The snapshot, then changes, then heartbeats. A watcher that fell behind gets a new snapshot.
+#[utoipa::path(
+    get, path = "/v1/watch", operation_id = "watch_pools", tag = "control",
+    responses(
+        (status = 200, description = "Events until the manager stops.", body = String,
+            content_type = "text/event-stream"),
+    ),
+    extensions(("x-req-id" = json!(["ORCH-3002", "ORCH-3038"]))),
+)]
 fn watch(State(app): State<App>) -> Ready<Response> {
     let (snapshot, changes) = app.site.host.watch();
     let state = Watching { site: app.site, changes, first: Some(snapshot) };
@@ -121,21 +175,46 @@ async fn next_event(mut state: Watching) -> Option<(Result<String, Infallible>, 
     Some((Ok(format!("data: {data}\n\n")), state))
 }
 
+/// Everything that this manager runs.
+#[utoipa::path(
+    get, path = "/v1/pools", operation_id = "list_pools", tag = "control",
+    responses((status = 200, description = "As `snapshot` of the watch.", body = Snapshot)),
+    extensions(("x-req-id" = json!(["ORCH-3032"]))),
+)]
 fn pools(State(app): State<App>) -> Ready<Json<Snapshot>> {
     ready(Json(app.site.host.snapshot()))
 }
 
+/// Series in the Prometheus text format.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "get_metrics", tag = "control",
+    responses(
+        (status = 200, description = "Moves with events only.", body = String,
+            content_type = "text/plain"),
+    ),
+    extensions(("x-req-id" = json!(["OC-METRICS-7120"]))),
+)]
 fn metrics(State(app): State<App>) -> Ready<Response> {
     let text = app.site.telemetry.render();
     ready(([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], text).into_response())
 }
 
 /// The process serves requests; nothing more.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "get_liveness", tag = "control",
+    responses((status = 200, description = "`ok`", body = String, content_type = "text/plain")),
+    extensions(("x-req-id" = json!(["OC-CTRL-2052"]))),
+)]
 fn healthz() -> Ready<&'static str> {
     ready("ok\n")
 }
 
 /// 200 when every managed pool has a ready replica, else 503 with what is the matter.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "get_readiness", tag = "control",
+    responses((status = 200, description = "`ready`", body = String, content_type = "text/plain")),
+    extensions(("x-req-id" = json!(["ORCH-3002"]))),
+)]
 fn readyz(State(app): State<App>) -> Ready<Response> {
     let unready = app.site.host.unready();
     ready(if unready.is_empty() {

@@ -36,7 +36,7 @@ const IDLE_POLLS: u32 = 2;
 ///
 /// # Errors
 /// The token file cannot be read or holds no fit token.
-pub(crate) fn credentials(config: &ManagerConfig) -> anyhow::Result<Credentials> {
+pub fn credentials(config: &ManagerConfig) -> anyhow::Result<Credentials> {
     let Some(path) = &config.token_file else { return Ok(Credentials::Open) };
     let token = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the token file `{}`", path.display()))?;
@@ -54,7 +54,7 @@ pub(crate) fn credentials(config: &ManagerConfig) -> anyhow::Result<Credentials>
 }
 
 /// Runs until a signal, then drains and stops every engine.
-pub(crate) async fn run(
+pub async fn run(
     config: Config,
     credentials: Credentials,
     environment: Environment,

@@ -20,7 +20,8 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 pub(crate) use check::{Needs, check, meminfo};
-pub(crate) use command::{EngineCommand, INHERITED};
+pub(crate) use command::EngineCommand;
+pub use command::INHERITED;
 use output::Output;
 pub(crate) use ports::{KeyedPort, Ports};
 
@@ -28,7 +29,7 @@ use crate::guard;
 use crate::supervisor::Failure;
 
 /// What an engine inherits of our environment, read once in `main`.
-pub(crate) type Environment = BTreeMap<String, String>;
+pub type Environment = BTreeMap<String, String>;
 
 /// The guard forks before it does anything else; longer means that the machine stands still.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);

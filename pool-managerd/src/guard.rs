@@ -21,18 +21,18 @@ use rustix::process::{
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-pub(crate) const GUARD: &str = "engine-guard";
-pub(crate) const EXEC: &str = "engine-exec";
+pub const GUARD: &str = "engine-guard";
+pub const EXEC: &str = "engine-exec";
 /// Our own program, also after its file was replaced by an upgrade.
 pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 /// From manager to guard: SIGTERM to the engine's group. The end of the stream means SIGKILL.
 pub(crate) const TERMINATE: u8 = b'T';
 /// As shells do for a command that cannot be run.
-pub(crate) const CANNOT_RUN: u8 = 127;
+pub const CANNOT_RUN: u8 = 127;
 
 /// Runs the engine until it exits or the manager does, and ends when no descendant is left. Exits
 /// as the engine did; a signal's number is added to 128, as shells do.
-pub(crate) fn guard(command: &[OsString]) -> anyhow::Result<ExitCode> {
+pub fn guard(command: &[OsString]) -> anyhow::Result<ExitCode> {
     // What the engine starts and abandons comes to us, not to init, even if it left the group.
     set_child_subreaper(Some(getpid())).context("adopting the engine's orphans")?;
     let manager = std::io::stdin().as_fd().try_clone_to_owned().context("stdin is no socket")?;
@@ -123,7 +123,7 @@ fn children() -> Vec<Pid> {
 }
 
 /// Becomes the engine. Returns only if that fails.
-pub(crate) fn exec(guard: i32, command: &[OsString]) -> anyhow::Error {
+pub fn exec(guard: i32, command: &[OsString]) -> anyhow::Error {
     let prepared = set_parent_process_death_signal(Some(Signal::KILL));
     let parent = getppid().map_or(0, |it| it.as_raw_nonzero().get());
     if prepared.is_err() || parent != guard {

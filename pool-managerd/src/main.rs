@@ -1,14 +1,4 @@
-//! pool-managerd: the agent on each GPU host. Devices, engine processes, readiness.
-
-mod api;
-mod app;
-mod digest;
-mod engine;
-mod guard;
-mod host;
-mod replica;
-mod supervisor;
-mod telemetry;
+//! The program pool-managerd: command line, configuration, environment; see the library for the rest.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use config_schema::LoadError;
+use pool_managerd::guard;
 use tracing_subscriber::EnvFilter;
 
 /// Runs and watches the inference engines of this host.
@@ -81,7 +72,7 @@ fn manage(path: &Path, check_only: bool) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(BAD_CONFIG));
         }
     };
-    let credentials = match app::credentials(&config.pool_manager) {
+    let credentials = match pool_managerd::credentials(&config.pool_manager) {
         Ok(credentials) => credentials,
         Err(error) => {
             complain(&error);
@@ -100,16 +91,16 @@ fn manage(path: &Path, check_only: bool) -> anyhow::Result<ExitCode> {
         .init();
     stop_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ran = runtime.block_on(app::run(config, credentials, environment()));
+    let ran = runtime.block_on(pool_managerd::run(config, credentials, environment()));
     // A read from a file system that hangs is not waited for.
     runtime.shutdown_timeout(LEFTOVERS);
     ran.map(|()| ExitCode::SUCCESS)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read, once")]
-fn environment() -> engine::Environment {
+fn environment() -> pool_managerd::Environment {
     let inherited = |name: &&str| std::env::var(name).ok().map(|it| ((*name).to_owned(), it));
-    engine::INHERITED.iter().filter_map(inherited).collect()
+    pool_managerd::INHERITED.iter().filter_map(inherited).collect()
 }
 
 /// A replica without its task would be shown as it last was, for ever. The engines end with us.

@@ -12,7 +12,6 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
 /// A program of its own, because it needs the daemons, and xtask builds without them.
 pub(crate) fn from_code(check: bool) -> anyhow::Result<()> {
     let mut command = cargo(&["run", "--quiet", "--package", "regen", "--"]);
-    command.arg(root());
     if check {
         command.arg("--check");
     }

@@ -1,16 +1,17 @@
 //! What operators and dashboards read.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::Priority;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelList {
     pub models: Vec<Model>,
 }
 
 /// A model that can be asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Model {
     pub id: String,
     pub aliases: Vec<String>,
@@ -19,24 +20,27 @@ pub struct Model {
     pub resident: bool,
     /// Longest prompt plus answer; 0 until a replica told.
     pub context_tokens: u32,
+    /// `completion`.
     pub workloads: Vec<String>,
+    /// Kinds of the engines that serve it.
     pub engines: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `sha256:` and 64 hex digits of the model file.
     pub digest: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelState {
     Active,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PoolList {
     pub pools: Vec<Pool>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pool {
     pub pool_id: String,
     pub engine: String,
@@ -50,7 +54,7 @@ pub struct Pool {
     pub replicas: Vec<Replica>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Replica {
     pub replica_id: String,
     /// `starting`, `loading`, `probing`, `ready`, `draining`, `backoff`, `unready`, `stopped`.
@@ -59,16 +63,19 @@ pub struct Replica {
     pub engine_version: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_digest: Option<String>,
+    /// Longest prompt plus answer; 0 until known.
     pub context_tokens: u32,
+    /// Sequences that the engine runs at once; 0 until known.
     pub slots: u32,
     /// Slots that run a task or wait for the engine to confirm that they are free.
     pub slots_busy: u32,
+    /// Starts after the first.
     pub restarts: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PoolHealth {
     /// The manager answers and a process of the pool runs.
     pub live: bool,
@@ -80,7 +87,7 @@ pub struct PoolHealth {
     pub metrics: PoolHealthMetrics,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PoolHealthMetrics {
     pub slots: u32,
     pub slots_busy: u32,
@@ -89,8 +96,9 @@ pub struct PoolHealthMetrics {
     pub restarts: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Queue {
+    /// Tasks that wait.
     pub depth: u64,
     /// Per model; all models together may queue four times as many.
     pub capacity: u64,
@@ -100,7 +108,7 @@ pub struct Queue {
 }
 
 /// The tasks of one class that wait for one model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueLane {
     pub model_id: String,
     pub priority: Priority,
@@ -110,34 +118,37 @@ pub struct QueueLane {
     pub oldest_wait_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Capabilities {
+    /// Equal to `info.version` of `/openapi.json`.
     pub api_version: String,
+    /// Of the daemon.
     pub version: String,
     pub engines: Vec<EngineCapability>,
     /// What this server can do beyond admitting completions.
     pub features: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EngineCapability {
     pub engine: String,
     pub versions: Vec<String>,
     pub models: Vec<ModelCapability>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelCapability {
     pub model_id: String,
+    /// Longest prompt plus answer in tokens; 0 until known.
     pub ctx_max: u32,
     pub slots: u32,
     pub workloads: Vec<String>,
-    /// `chat_messages`, `token_ids`, `stop_sequences`, …
+    /// `messages`, `token_ids`, `stop_sequences`, `seed`.
     pub features: Vec<String>,
 }
 
 /// Body of `GET /readyz`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Readiness {
     pub ready: bool,
     /// What is waited for; empty when ready.

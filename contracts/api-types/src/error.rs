@@ -1,9 +1,10 @@
 //! Error codes and the one envelope that carries them.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What went wrong, in a word that programs can rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
     InvalidParams,
@@ -131,7 +132,7 @@ impl ErrorCode {
 
     /// The code as it is written on the wire and in metric labels.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidParams => "INVALID_PARAMS",
             Self::Unauthenticated => "UNAUTHENTICATED",
@@ -158,10 +159,12 @@ impl ErrorCode {
 }
 
 /// Body of every error answer and data of every `error` event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorEnvelope {
     pub code: ErrorCode,
+    /// For people: what was found, what was expected.
     pub message: String,
+    /// Whether the same request may succeed later.
     pub retriable: bool,
     /// Equal to the `X-Backoff-Ms` header; `Retry-After` is this, rounded up to seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,16 +173,19 @@ pub struct ErrorEnvelope {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The engine kind that failed, or was to run the task.
     pub engine: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_id: Option<String>,
+    /// As the `X-Correlation-Id` header.
     pub correlation_id: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Each thing that is wrong with the request.
     pub details: Vec<Detail>,
 }
 
 /// One thing wrong with a request body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Detail {
     /// JSON Pointer (RFC 6901) into the body; empty for the whole of it.
     pub pointer: String,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The sampler profile that is meant when none is named.
@@ -11,8 +12,8 @@ pub const SAMPLER_PROFILE: &str = "v1";
 
 /// A generation to admit. Exactly one of `prompt`, `messages`, `inputs` and `query` is given.
 ///
-/// The last fields are named only so that they can be refused by name.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// The last fields are named only so that they can be refused by name; the schema leaves them out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaskRequest {
     /// Idempotency key; chosen by the server when left out.
@@ -21,46 +22,66 @@ pub struct TaskRequest {
     pub workload: Workload,
     /// Model id, alias or `sha256:` digest; may be left out where one model is served.
     pub model_ref: Option<String>,
+    /// Text, or the model's own token ids.
     pub prompt: Option<PromptInput>,
+    /// A conversation, put through the model's chat template.
     pub messages: Option<Vec<ChatMessage>>,
     pub inputs: Option<Vec<String>>,
     pub query: Option<String>,
     pub documents: Option<Vec<String>>,
-    /// Left out: min(512, context − prompt).
+    /// In tokens, 1 to 1048576; left out: min(512, context − prompt).
+    #[schema(minimum = 1, maximum = 1_048_576)]
     pub max_tokens: Option<u32>,
+    /// Context to run with, in tokens.
     pub ctx: Option<u32>,
     /// Pin by engine kind.
     pub engine: Option<String>,
     pub priority: Priority,
+    /// From admission to the last token.
     pub deadline_ms: Option<u64>,
+    /// Longest time in the queue.
     pub ttl_ms: Option<u64>,
+    /// The caller's guess of the answer's length, in tokens.
     pub expected_tokens: Option<u32>,
     /// 0 to 4294967294; left out: derived from the task id.
+    #[schema(maximum = 4_294_967_294_u64)]
     pub seed: Option<u32>,
     pub determinism: Determinism,
+    /// Left out: `v1`.
     pub sampler_profile_version: Option<String>,
     pub sampling: Option<Sampling>,
+    /// At most 16 sequences of 1 to 256 bytes; the text ends before the first that matches.
+    #[schema(max_items = 16)]
     pub stop: Option<Vec<String>>,
     pub output: Option<Output>,
     pub kv_hint: KvHint,
+    /// `token` events carry `ids`.
     pub return_token_ids: bool,
     /// Left out: `cancel` when the stream is asked for in the same request, else `detach`.
     pub on_disconnect: Option<OnDisconnect>,
-    /// Counts from when the last reader leaves; left out: 10,000.
+    /// 0 to 3600000; counts from when the last reader leaves; left out: 10,000.
+    #[schema(maximum = 3_600_000)]
     pub disconnect_grace_ms: Option<u64>,
+    /// Kept in memory only: lost if the daemon dies.
     pub ephemeral: Option<bool>,
     pub placement: Option<Placement>,
-    /// For logs only; at most 8.
+    /// For logs only; at most 8, names and values of at most 64 bytes.
     pub labels: BTreeMap<String, String>,
+    #[schema(ignore)]
     pub tools: Option<Value>,
+    #[schema(ignore)]
     pub tool_choice: Option<Value>,
+    #[schema(ignore)]
     pub logprobs: Option<Value>,
+    #[schema(ignore)]
     pub n: Option<Value>,
+    #[schema(ignore)]
     pub images: Option<Value>,
+    #[schema(ignore)]
     pub audio: Option<Value>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Workload {
     #[default]
@@ -80,14 +101,14 @@ impl Workload {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "a string or an array of token ids")]
 pub enum PromptInput {
     Text(String),
     TokenIds(Vec<u32>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChatMessage {
     /// `system`, `user` or `assistant`.
@@ -96,7 +117,18 @@ pub struct ChatMessage {
 }
 
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
@@ -115,7 +147,7 @@ impl Priority {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Determinism {
     #[default]
@@ -124,26 +156,32 @@ pub enum Determinism {
 }
 
 /// Sampler settings; one that is left out is the profile's.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// 0 (greedy) to 2.
+    #[schema(minimum = 0, maximum = 2)]
     pub temperature: Option<f32>,
     /// Above 0, to 1 (off).
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// 0 = off.
     pub top_k: Option<u32>,
     /// 0 (off) to 1.
+    #[schema(minimum = 0, maximum = 1)]
     pub min_p: Option<f32>,
     /// Above 0, to 2; 1 = off.
+    #[schema(exclusive_minimum = 0, maximum = 2)]
     pub repeat_penalty: Option<f32>,
     /// -2 to 2; 0 = off.
+    #[schema(minimum = -2, maximum = 2)]
     pub presence_penalty: Option<f32>,
     /// -2 to 2; 0 = off.
+    #[schema(minimum = -2, maximum = 2)]
     pub frequency_penalty: Option<f32>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Output {
     pub format: OutputFormat,
@@ -151,7 +189,7 @@ pub struct Output {
     pub grammar: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputFormat {
     #[default]
@@ -159,7 +197,7 @@ pub enum OutputFormat {
     Json,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KvHint {
     /// The engine may reuse a cached prefix.
@@ -169,7 +207,7 @@ pub enum KvHint {
     Cold,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDisconnect {
     /// The task ends when its last reader has been gone for `disconnect_grace_ms`.
@@ -178,7 +216,7 @@ pub enum OnDisconnect {
     Detach,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Placement {
     pub mode: PlacementMode,
@@ -187,7 +225,7 @@ pub struct Placement {
     pub allow_fallback: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlacementMode {
     #[default]

@@ -1,13 +1,14 @@
 //! What the server says about one task.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::ErrorEnvelope;
 
 /// The answer to an admitted task, and the data of the first `queued` event when the stream was asked
 /// for in the same request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Admission {
     pub task_id: Uuid,
     pub state: TaskState,
@@ -27,7 +28,7 @@ pub struct Admission {
     pub links: Links,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Links {
     pub stream: String,
     pub cancel: String,
@@ -35,7 +36,7 @@ pub struct Links {
     pub this: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
     Queued,
@@ -50,7 +51,7 @@ pub enum TaskState {
 }
 
 /// Body of `GET /v1/tasks/{id}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Task {
     pub task_id: Uuid,
     pub state: TaskState,
@@ -72,7 +73,7 @@ pub struct Task {
     pub error: Option<ErrorEnvelope>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskTimings {
     /// From admission to dispatch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,14 +86,14 @@ pub struct TaskTimings {
     pub decode_time_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskUsage {
     pub tokens_in: u64,
     pub tokens_out: u64,
 }
 
 /// Where a task ran, or runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskPlacement {
     pub pool_id: String,
     pub replica_id: String,
@@ -102,7 +103,7 @@ pub struct TaskPlacement {
     pub model_digest: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model ended, or a stop sequence matched.

@@ -4,7 +4,7 @@ use api_types::{Detail, ErrorCode, ErrorEnvelope};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::admission::Refusal;
 use crate::wire::envelope;
@@ -12,7 +12,7 @@ use crate::wire::envelope;
 const BACKOFF_HEADER: HeaderName = HeaderName::from_static("x-backoff-ms");
 
 /// Advice where nothing better is known, in ms.
-const RETRY_AFTER_DEFAULT_MS: u64 = 1_000;
+pub(super) const RETRY_AFTER_DEFAULT_MS: u64 = 1_000;
 
 /// An error on its way out. The middleware renders it, because it alone knows the correlation id.
 #[derive(Debug, Clone)]
@@ -57,11 +57,16 @@ impl ApiError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(ms) = retry_after_ms {
-            headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
-            headers.insert(BACKOFF_HEADER, HeaderValue::from(ms));
+            advise(headers, ms);
         }
         response
     }
+}
+
+/// When to come back, for generic clients and for ours.
+pub(super) fn advise(headers: &mut HeaderMap, ms: u64) {
+    headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
+    headers.insert(BACKOFF_HEADER, HeaderValue::from(ms));
 }
 
 impl From<Refusal> for ApiError {

@@ -7,16 +7,23 @@ use api_types::{
     Pool, PoolHealth, PoolHealthMetrics, PoolList, Replica,
 };
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use orchestrator_core::ReplicaId;
 use pool_api::{Origin, ReplicaState};
 
 use super::App;
 use super::error::ApiError;
+use super::extract::Id;
 use crate::fleet::PoolView;
 
 type Busy = BTreeMap<ReplicaId, u32>;
 
+/// The models that can be asked for.
+#[utoipa::path(
+    get, path = "/v1/models", operation_id = "list_models", tag = "data",
+    responses((status = 200, description = "In order of their ids.", body = ModelList)),
+    extensions(("x-req-id" = json!(["ORCH-2008", "ORCH-3032"]))),
+)]
 pub(super) async fn models(State(app): State<App>) -> Json<ModelList> {
     let fleet = app.fleet.now();
     let models = fleet.models.values().map(|it| api_types::Model {
@@ -32,14 +39,27 @@ pub(super) async fn models(State(app): State<App>) -> Json<ModelList> {
     Json(ModelList { models: models.collect() })
 }
 
+/// The pools of every manager that was heard of.
+#[utoipa::path(
+    get, path = "/v1/pools", operation_id = "list_pools", tag = "control",
+    responses((status = 200, description = "With their replicas.", body = PoolList)),
+    extensions(("x-req-id" = json!(["ORCH-2008", "ORCH-3032"]))),
+)]
 pub(super) async fn pools(State(app): State<App>) -> Json<PoolList> {
     let busy: Busy = app.driver.busy_slots().await.into_iter().collect();
     Json(PoolList { pools: app.fleet.now().pools.iter().map(|it| pool(it, &busy)).collect() })
 }
 
+/// Whether a pool lives and takes work.
+#[utoipa::path(
+    get, path = "/v1/pools/{id}/health", operation_id = "get_pool_health", tag = "control",
+    params(("id" = String, Path, description = "The pool.")),
+    responses((status = 200, description = "Its health; 200 also when it is ill.", body = PoolHealth)),
+    extensions(("x-req-id" = json!(["OC-CTRL-2001"]))),
+)]
 pub(super) async fn pool_health(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<PoolHealth>, ApiError> {
     let busy: Busy = app.driver.busy_slots().await.into_iter().collect();
     let fleet = app.fleet.now();
@@ -49,6 +69,12 @@ pub(super) async fn pool_health(
     Ok(Json(health(&pool(view, &busy), view)))
 }
 
+/// What this server can do, and the version of this API.
+#[utoipa::path(
+    get, path = "/v1/capabilities", operation_id = "get_capabilities", tag = "control",
+    responses((status = 200, description = "By engine and model.", body = Capabilities)),
+    extensions(("x-req-id" = json!(["ORCH-3095", "ORCH-3096", "OC-CTRL-2060", "OC-CTRL-2061"]))),
+)]
 pub(super) async fn capabilities(State(app): State<App>) -> Json<Capabilities> {
     let fleet = app.fleet.now();
     let mut engines: BTreeMap<&str, EngineCapability> = BTreeMap::new();

@@ -7,6 +7,12 @@ use orchestrator_core::{Class, LaneView};
 
 use super::App;
 
+/// Who waits, and for how long.
+#[utoipa::path(
+    get, path = "/v1/queue", operation_id = "get_queue", tag = "control",
+    responses((status = 200, description = "By model and class.", body = Queue)),
+    extensions(("x-req-id" = json!(["ORCH-3004"]))),
+)]
 pub(super) async fn show(State(app): State<App>) -> Json<Queue> {
     let lanes: Vec<_> = app.driver.lanes().await.into_iter().map(lane).collect();
     Json(Queue {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use api_types::{Admission, Detail, ErrorCode, Queued};
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::extract::{Id, Parameters};
 use super::{App, tasks};
 use crate::stream::frame;
 use crate::stream::reader::Reader;
@@ -27,10 +28,24 @@ pub(super) struct After {
     after: Option<String>,
 }
 
+/// Follows a task: before, during and after its run, from any event on.
+#[utoipa::path(
+    get, path = "/v1/tasks/{id}/stream", operation_id = "stream_task", tag = "data",
+    params(
+        ("id" = Uuid, Path, description = "The task."),
+        ("after" = Option<u64>, Query, description = "Only events after this one."),
+        ("Last-Event-ID" = Option<u64>, Header, description = "As `after`, and beats it."),
+    ),
+    responses(
+        (status = 200, description = "Events until the task ends.", body = String,
+            content_type = "text/event-stream"),
+    ),
+    extensions(("x-req-id" = json!(["ORCH-2002", "OC-CTRL-2020", "OC-CTRL-2022", "OC-CTRL-2027", "OC-CTRL-2028"]))),
+)]
 pub(super) async fn read(
     State(app): State<App>,
-    Path(id): Path<String>,
-    Query(query): Query<After>,
+    Id(id): Id,
+    Parameters(query): Parameters<After>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let record = tasks::find(&app, &id)?;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use api_types::{Admission, ErrorCode, Task};
+use api_types::{Admission, ErrorCode, Task, TaskRequest};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use uuid::Uuid;
 
 use super::error::ApiError;
+use super::extract::Id;
 use super::front::CorrelationId;
 use super::{App, convert, streams};
 use crate::admission::{parse, prepare, validate};
@@ -22,6 +23,17 @@ use crate::task::TaskRecord;
 const POSITION_HEADER: HeaderName = HeaderName::from_static("x-queue-position");
 const ETA_HEADER: HeaderName = HeaderName::from_static("x-queue-eta-ms");
 
+/// Admits a task, or answers for one that was submitted before with the same id.
+#[utoipa::path(
+    post, path = "/v1/tasks", operation_id = "submit_task", tag = "data",
+    request_body = TaskRequest,
+    responses(
+        (status = 202, description = "Admitted; where it stands.", body = Admission),
+        (status = 200, description = "The stream, where `text/event-stream` is accepted.",
+            body = String, content_type = "text/event-stream"),
+    ),
+    extensions(("x-req-id" = json!(["ORCH-2001", "ORCH-2002", "ORCH-3024", "OC-CTRL-2010"]))),
+)]
 pub(super) async fn create(
     State(app): State<App>,
     Extension(CorrelationId(correlation_id)): Extension<CorrelationId>,
@@ -55,17 +67,25 @@ pub(super) async fn create(
     }
 }
 
-pub(super) async fn show(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<Json<Task>, ApiError> {
+/// What is known of a task.
+#[utoipa::path(
+    get, path = "/v1/tasks/{id}", operation_id = "get_task", tag = "data",
+    params(("id" = Uuid, Path, description = "The task.")),
+    responses((status = 200, description = "The task as it stands.", body = Task)),
+    extensions(("x-req-id" = json!(["ORCH-2008"]))),
+)]
+pub(super) async fn show(State(app): State<App>, Id(id): Id) -> Result<Json<Task>, ApiError> {
     find(&app, &id).map(|record| Json(record.view()))
 }
 
-pub(super) async fn cancel(
-    State(app): State<App>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
+/// Ends a task at any point; harmless after its end.
+#[utoipa::path(
+    post, path = "/v1/tasks/{id}/cancel", operation_id = "cancel_task", tag = "data",
+    params(("id" = Uuid, Path, description = "The task.")),
+    responses((status = 204, description = "No token follows.")),
+    extensions(("x-req-id" = json!(["ORCH-2003", "ORCH-3026", "OC-CTRL-2012"]))),
+)]
+pub(super) async fn cancel(State(app): State<App>, Id(id): Id) -> Result<StatusCode, ApiError> {
     let record = find(&app, &id)?;
     app.driver.cancel(record.id).await;
     Ok(StatusCode::NO_CONTENT)

@@ -10,7 +10,7 @@ use super::{Environment, KeyedPort};
 /// What an engine may see of our environment: where programs, libraries, caches and devices are.
 /// Nothing else, so that secrets in ours stay ours and an engine runs alike under a shell and a
 /// service manager. A pool's `env` adds to it.
-pub(crate) const INHERITED: [&str; 13] = [
+pub const INHERITED: [&str; 13] = [
     "PATH",
     "HOME",
     "LANG",

@@ -1,6 +1,5 @@
 //! The HTTP surface: guards, errors, correlation ids, the watch stream.
 
-use expect_test::expect;
 use metrics_contract::{Daemon, differences};
 use pool_api::WatchEvent;
 use rustix::process::Signal;
@@ -28,13 +27,18 @@ fn foreign_hosts_origins_and_content_types_are_refused() {
 fn every_error_has_the_same_envelope() {
     let place = Place::new();
     let daemon = place.start("");
-    let unknown = daemon.get("/nothing");
+    let id = "X-Correlation-Id: abc";
+    let unknown = ask(daemon.address, "GET", "/nothing", &[id], "");
     assert_eq!(unknown.status, 404);
-    expect![[r#"{"code":"NOT_FOUND","message":"there is no /nothing"}"#]].assert_eq(&unknown.body);
-    let method = ask(daemon.address, "DELETE", "/v1/pools", &[], "");
+    let body = |code: &str, message: &str| {
+        format!(
+            r#"{{"code":"{code}","message":"{message}","retriable":false,"correlation_id":"abc"}}"#
+        )
+    };
+    assert_eq!(unknown.body, body("NOT_FOUND", "there is no /nothing"));
+    let method = ask(daemon.address, "DELETE", "/v1/pools", &[id], "");
     assert_eq!((method.status, method.header("allow")), (405, Some("GET,HEAD")));
-    expect![[r#"{"code":"METHOD_NOT_ALLOWED","message":"/v1/pools does not take DELETE"}"#]]
-        .assert_eq(&method.body);
+    assert_eq!(method.body, body("METHOD_NOT_ALLOWED", "/v1/pools does not take DELETE"));
 }
 
 // OC-CTRL-2052

@@ -1,58 +1,51 @@
-//! `cargo xtask regen`: files that are generated from the code. A program of its own, so that xtask
-//! builds without the daemons.
+//! Writes, or checks, the files that are generated from the code: `cargo xtask regen [--check]`.
+//!
+//! A program of its own, because it needs both daemons, and xtask builds in seconds.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
-use std::path::{Path, PathBuf};
+mod file;
+mod openapi;
+
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
+use file::{Outcome, sync};
 
-/// A file, and what it must hold. The same bytes each time.
-const GENERATED: &[(&str, fn() -> String)] = &[
+type Generator = fn() -> String;
+
+/// Each generated file, relative to the project's folder, and what it must hold.
+const GENERATED: [(&str, Generator); 6] = [
     (".docs/metrics.md", metrics::markdown),
     ("ci/metrics.lint.json", metrics::lint_json),
     ("contracts/schemas/config.schema.json", config_schema::json_schema),
+    ("contracts/openapi/data.yaml", || openapi::yaml(&orchestratord::openapi::data())),
+    ("contracts/openapi/control.yaml", || openapi::yaml(&orchestratord::openapi::control())),
+    ("contracts/openapi/pool.yaml", || openapi::yaml(&pool_managerd::openapi())),
 ];
 
+/// Writes the generated files.
 #[derive(Parser)]
 struct Arguments {
-    /// The project's folder.
-    root: PathBuf,
-    /// Write nothing; fail if a file is not as it would be written.
+    /// Write nothing; fail if a file is not what the code says.
     #[arg(long)]
     check: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { root, check } = Arguments::parse();
+    let check = Arguments::parse().check;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut stale = 0;
     for (path, generate) in GENERATED {
-        let content = generate();
-        let file = root.join(path);
-        if std::fs::read_to_string(&file).is_ok_and(|it| it == content) {
-            continue;
-        }
-        stale += 1;
-        if check {
-            eprintln!("regen: {path} is not what the code generates; run `cargo xtask regen`");
-        } else {
-            write(&file, &content)?;
-            println!("regen: wrote {path}");
+        match sync(&root, path, &generate(), check)? {
+            Outcome::Fresh => {}
+            Outcome::Written(change) => println!("regen: wrote {path} ({change})"),
+            Outcome::Stale(change) => {
+                stale += 1;
+                eprintln!("regen: {path} is stale ({change}); `cargo xtask regen` writes it");
+            }
         }
     }
-    println!(
-        "regen: {} files, {stale} {}",
-        GENERATED.len(),
-        if check { "stale" } else { "written" }
-    );
-    Ok(if check && stale > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn write(file: &Path, content: &str) -> anyhow::Result<()> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make `{}`", folder.display()))?;
-    }
-    std::fs::write(file, content).with_context(|| format!("cannot write `{}`", file.display()))
+    println!("regen: {} files, {stale} stale", GENERATED.len());
+    Ok(if stale == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

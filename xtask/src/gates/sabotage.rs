@@ -36,7 +36,7 @@ impl Gate {
     pub(super) fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Tidy => &["run", "--quiet", "--package", "xtask", "--", "tidy"],
-            Self::Regen => &["run", "--quiet", "--package", "regen", "--", ".", "--check"],
+            Self::Regen => &["run", "--quiet", "--package", "regen", "--", "--check"],
             Self::Configuration => &["test", "--quiet", "--package", "config-schema"],
             Self::Http => &[
                 "test",

@@ -1,0 +1,238 @@
+//! Examples as values of the wire types, so that they cannot fall behind them.
+
+use api_types::{
+    API_VERSION, Admission, Capabilities, ChatMessage, End, EngineCapability, ErrorCode,
+    ErrorEnvelope, FinishReason, Links, Model, ModelCapability, ModelList, ModelState, Pool,
+    PoolHealth, PoolHealthMetrics, PoolList, Priority, Queue, QueueLane, Queued, QueuedReason,
+    Readiness, Replica, Started, Task, TaskPlacement, TaskRequest, TaskState, TaskTimings,
+    TaskUsage, Token,
+};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::{Uuid, uuid};
+
+use crate::stream::frame;
+use crate::wire::envelope;
+
+const TASK: Uuid = uuid!("6f2c1f0e-8a41-4c3e-9d5b-0b6a5d1c7e42");
+const MODEL: &str = "qwen2.5-0.5b-instruct";
+const DIGEST: &str = "sha256:74a4da8c9fdbcd15bd1f6d01d621410d31c6fc00986f5eb687824e7b93d7a9db";
+const VERSION: &str = "b6500";
+
+pub(super) const METRICS: &str = "# TYPE tasks_enqueued_total counter\n\
+                                  tasks_enqueued_total{engine=\"llamacpp\",priority=\"batch\"} 1\n";
+
+pub(super) fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("wire types always serialise")
+}
+
+pub(super) fn error(_status: u16, code: &str) -> Value {
+    let known = ErrorCode::ALL.into_iter().find(|it| it.as_str() == code);
+    let code = known.expect("only codes of the table are documented");
+    let advised = matches!(code.status(), 429 | 503);
+    json(&ErrorEnvelope {
+        retry_after_ms: advised.then_some(1_000),
+        policy_label: (code == ErrorCode::AdmissionReject).then(|| "reject".to_owned()),
+        ..envelope(code, "What was found, what was expected, and the fix.", "4f1d2c3b4a596877")
+    })
+}
+
+/// Without what it leaves to its default.
+pub(super) fn request() -> Value {
+    let request = TaskRequest {
+        task_id: Some(TASK),
+        model_ref: Some(MODEL.into()),
+        messages: Some(vec![ChatMessage { role: "user".into(), content: "Say hello.".into() }]),
+        max_tokens: Some(64),
+        priority: Priority::Batch,
+        ..TaskRequest::default()
+    };
+    let (mut request, default) = (json(&request), json(&TaskRequest::default()));
+    let fields = request.as_object_mut().expect("a request is an object");
+    fields.retain(|name, value| *value != default[name]);
+    request
+}
+
+pub(super) fn admission() -> Admission {
+    let this = format!("/v1/tasks/{TASK}");
+    Admission {
+        task_id: TASK,
+        state: TaskState::Queued,
+        queue_position: 2,
+        predicted_start_ms: 1_800,
+        predicted_start_p90_ms: 4_200,
+        backoff_ms: 0,
+        seed: 1_234_567_890,
+        session_id: None,
+        ephemeral: true,
+        links: Links { stream: format!("{this}/stream"), cancel: format!("{this}/cancel"), this },
+    }
+}
+
+pub(super) fn task() -> Task {
+    Task {
+        task_id: TASK,
+        state: TaskState::Completed,
+        attempt: 1,
+        model_id: MODEL.into(),
+        tenant: "default".into(),
+        timings: TaskTimings {
+            queue_time_ms: Some(1_750),
+            first_token_ms: Some(85),
+            decode_time_ms: Some(12),
+        },
+        usage: TaskUsage { tokens_in: 12, tokens_out: 2 },
+        placement: Some(TaskPlacement {
+            pool_id: "gpu0".into(),
+            replica_id: "gpu0-0".into(),
+            engine: "llamacpp".into(),
+            engine_version: VERSION.into(),
+            model_digest: Some(DIGEST.into()),
+        }),
+        seed: 1_234_567_890,
+        finish_reason: Some(FinishReason::Stop),
+        text: Some("Hello!".into()),
+        error: None,
+    }
+}
+
+/// A stream as it begins for who submitted the task in the same request.
+pub(super) fn admitted() -> Queued {
+    Queued::Admitted { admission: Box::new(admission()), reason: QueuedReason::WaitingForSlot }
+}
+
+/// A stream as it begins for who joins while the task waits.
+pub(super) fn waiting() -> Queued {
+    Queued::Waiting {
+        queue_position: 2,
+        predicted_start_ms: 1_800,
+        reason: QueuedReason::WaitingForSlot,
+    }
+}
+
+/// A whole stream that begins with `queued`.
+pub(super) fn frames(queued: &Queued) -> Value {
+    let started = Started {
+        queue_position: 2,
+        predicted_start_ms: 1_800,
+        queue_time_ms: 1_750,
+        engine: "llamacpp".into(),
+        engine_version: VERSION.into(),
+        pool_id: "gpu0".into(),
+        replica_id: "gpu0-0".into(),
+        model_id: MODEL.into(),
+        model_digest: Some(DIGEST.into()),
+        kv_warmth: false,
+        attempt: 1,
+        seed: 1_234_567_890,
+    };
+    let token = |t: &str, i| Token { t: t.into(), i, n: 1, ids: None };
+    let end = End {
+        tokens_in: 12,
+        tokens_out: 2,
+        queue_time_ms: 1_750,
+        first_token_ms: Some(85),
+        decode_time_ms: Some(12),
+        finish_reason: FinishReason::Stop,
+        stop: None,
+    };
+    let mut out = Vec::new();
+    frame::write(&mut out, None, "queued", queued);
+    frame::write(&mut out, Some(1), "started", &started);
+    frame::write(&mut out, Some(2), "token", &token("Hello", 0));
+    frame::write(&mut out, Some(3), "token", &token("!", 1));
+    frame::write(&mut out, Some(4), "end", &end);
+    String::from_utf8(out).expect("frames are JSON and ASCII").into()
+}
+
+pub(super) fn models() -> ModelList {
+    let model = Model {
+        id: MODEL.into(),
+        aliases: vec!["small".into()],
+        state: ModelState::Active,
+        resident: true,
+        context_tokens: 4_096,
+        workloads: vec!["completion".into()],
+        engines: vec!["llamacpp".into()],
+        digest: Some(DIGEST.into()),
+    };
+    ModelList { models: vec![model] }
+}
+
+pub(super) fn pools() -> PoolList {
+    let replica = Replica {
+        replica_id: "gpu0-0".into(),
+        state: "ready".into(),
+        engine_version: Some(VERSION.into()),
+        model_digest: Some(DIGEST.into()),
+        context_tokens: 4_096,
+        slots: 4,
+        slots_busy: 1,
+        restarts: 0,
+        last_error: None,
+    };
+    let pool = Pool {
+        pool_id: "gpu0".into(),
+        engine: "llamacpp".into(),
+        origin: "managed".into(),
+        model_id: MODEL.into(),
+        devices: vec!["nvidia0".into()],
+        draining: false,
+        reachable: true,
+        replicas: vec![replica],
+    };
+    PoolList { pools: vec![pool] }
+}
+
+pub(super) fn health() -> PoolHealth {
+    PoolHealth {
+        live: true,
+        ready: true,
+        draining: false,
+        last_error: None,
+        metrics: PoolHealthMetrics {
+            slots: 4,
+            slots_busy: 1,
+            replicas: 1,
+            replicas_ready: 1,
+            restarts: 0,
+        },
+    }
+}
+
+pub(super) fn capabilities() -> Capabilities {
+    let model = ModelCapability {
+        model_id: MODEL.into(),
+        ctx_max: 4_096,
+        slots: 4,
+        workloads: vec!["completion".into()],
+        features: ["token_ids", "stop_sequences", "seed", "messages"].map(str::to_owned).into(),
+    };
+    let engine = EngineCapability {
+        engine: "llamacpp".into(),
+        versions: vec![VERSION.into()],
+        models: vec![model],
+    };
+    Capabilities {
+        api_version: API_VERSION.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        engines: vec![engine],
+        features: vec!["stream_in_submit".into()],
+    }
+}
+
+pub(super) fn queue() -> Queue {
+    let lane = QueueLane {
+        model_id: MODEL.into(),
+        priority: Priority::Batch,
+        depth: 3,
+        running: 4,
+        oldest_wait_ms: Some(2_100),
+    };
+    Queue { depth: 3, capacity: 100, oldest_wait_ms: Some(2_100), lanes: vec![lane] }
+}
+
+pub(super) fn readiness(ready: bool) -> Readiness {
+    let waits = "gpu0-0 is loading".to_owned();
+    Readiness { ready, waiting_for: if ready { Vec::new() } else { vec![waits] } }
+}

@@ -1,0 +1,141 @@
+//! What each operation's attribute leaves out: its codes, its headers, the events of its stream.
+
+use api_types::ErrorCode;
+use http_shell::contract::{Facts, Header};
+use serde_json::{Value, json};
+
+use super::examples;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain";
+const STREAM: &str = "text/event-stream";
+
+/// Codes of the `error` event: what can befall a task after it was admitted.
+const STREAM_CODES: [ErrorCode; 9] = [
+    ErrorCode::InvalidParams,
+    ErrorCode::ContextOverflow,
+    ErrorCode::AdmissionReject,
+    ErrorCode::QueueFullDropLru,
+    ErrorCode::PoolUnready,
+    ErrorCode::PoolUnavailable,
+    ErrorCode::ShuttingDown,
+    ErrorCode::DecodeTimeout,
+    ErrorCode::WorkerReset,
+];
+
+/// By operation id; `None` for an operation that has no line here.
+pub(super) fn of(operation: &str) -> Option<Facts> {
+    Some(match operation {
+        "submit_task" => submit(),
+        "get_task" => Facts {
+            answers: vec![(200, JSON, examples::json(&examples::task()))],
+            ..refusing(&[ErrorCode::InvalidParams, ErrorCode::NotFound])
+        },
+        "stream_task" => Facts {
+            answers: vec![(200, STREAM, examples::frames(&examples::waiting()))],
+            headers: stream_headers(),
+            ..streaming(&[ErrorCode::InvalidParams, ErrorCode::NotFound, ErrorCode::StreamDiverged])
+        },
+        "cancel_task" => refusing(&[
+            ErrorCode::InvalidParams,
+            ErrorCode::NotFound,
+            ErrorCode::UnsupportedMediaType,
+        ]),
+        "list_models" => answering(examples::json(&examples::models())),
+        "list_pools" => answering(examples::json(&examples::pools())),
+        "get_pool_health" => Facts {
+            refusals: codes(&[ErrorCode::InvalidParams, ErrorCode::NotFound]),
+            ..answering(examples::json(&examples::health()))
+        },
+        "get_capabilities" => answering(examples::json(&examples::capabilities())),
+        "get_queue" => answering(examples::json(&examples::queue())),
+        "get_metrics" => text(examples::METRICS),
+        "get_liveness" => text("ok\n"),
+        "get_readiness" => Facts {
+            answers: [(200, true), (503, false)]
+                .map(|(status, ready)| (status, JSON, examples::json(&examples::readiness(ready))))
+                .into(),
+            ..Facts::default()
+        },
+        "get_openapi" => answering(json!({"openapi": "3.1.0", "info": {}, "paths": {}})),
+        _ => return None,
+    })
+}
+
+fn submit() -> Facts {
+    let text = json!({"type": "string"});
+    let number = json!({"type": "integer", "minimum": 0});
+    let header = |status, name, description, schema: &Value| Header {
+        status,
+        name,
+        description,
+        schema: schema.clone(),
+    };
+    let both = |status| {
+        [
+            header(status, "Location", "The task: `/v1/tasks/{id}`.", &text),
+            header(status, "X-Queue-Position", "As `queue_position`.", &number),
+            header(status, "X-Queue-ETA-Ms", "As `predicted_start_ms`.", &number),
+        ]
+    };
+    Facts {
+        request: Some(examples::request()),
+        answers: vec![
+            (202, JSON, examples::json(&examples::admission())),
+            (200, STREAM, examples::frames(&examples::admitted())),
+        ],
+        headers: both(200).into_iter().chain(both(202)).chain(stream_headers()).collect(),
+        ..streaming(&[
+            ErrorCode::InvalidParams,
+            ErrorCode::ModelNotFound,
+            ErrorCode::TaskIdConflict,
+            ErrorCode::PayloadTooLarge,
+            ErrorCode::UnsupportedMediaType,
+            ErrorCode::ContextOverflow,
+            ErrorCode::AdmissionReject,
+            ErrorCode::PoolUnavailable,
+            ErrorCode::ShuttingDown,
+            ErrorCode::Internal,
+        ])
+    }
+}
+
+fn stream_headers() -> Vec<Header> {
+    let header = |name, description, schema| Header { status: 200, name, description, schema };
+    vec![
+        header("Cache-Control", "A stream is never stored.", json!({"const": "no-store"})),
+        header("X-Accel-Buffering", "Proxies pass each event on.", json!({"const": "no"})),
+        header("X-Task-Id", "The task.", json!({"type": "string", "format": "uuid"})),
+    ]
+}
+
+fn streaming(refusals: &[ErrorCode]) -> Facts {
+    Facts {
+        events: vec![
+            ("queued", "Queued"),
+            ("started", "Started"),
+            ("token", "Token"),
+            ("end", "End"),
+            ("error", "ErrorEnvelope"),
+            ("disconnected", "Disconnected"),
+        ],
+        event_codes: STREAM_CODES.map(ErrorCode::as_str).into(),
+        ..refusing(refusals)
+    }
+}
+
+fn refusing(refusals: &[ErrorCode]) -> Facts {
+    Facts { refusals: codes(refusals), ..Facts::default() }
+}
+
+fn answering(example: Value) -> Facts {
+    Facts { answers: vec![(200, JSON, example)], ..Facts::default() }
+}
+
+fn text(example: &str) -> Facts {
+    Facts { answers: vec![(200, TEXT, example.into())], ..Facts::default() }
+}
+
+fn codes(codes: &[ErrorCode]) -> Vec<(u16, &'static str)> {
+    codes.iter().map(|it| (it.status(), it.as_str())).collect()
+}

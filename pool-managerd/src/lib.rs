@@ -1,0 +1,18 @@
+//! pool-managerd: the agent on each GPU host. Devices, engine processes, readiness.
+//!
+//! A library so that its HTTP contract can be generated; `main.rs` only reads the command line and the
+//! environment.
+
+mod api;
+mod app;
+mod digest;
+mod engine;
+pub mod guard;
+mod host;
+mod replica;
+mod supervisor;
+mod telemetry;
+
+pub use api::openapi::openapi;
+pub use app::{credentials, run};
+pub use engine::{Environment, INHERITED};
