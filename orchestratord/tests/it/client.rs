@@ -1,9 +1,11 @@
-//! A plain HTTP client, and events as a reader gets them.
+//! A plain HTTP client, and events as a reader gets them. Whatever comes is held against the committed
+//! OpenAPI documents.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use contract_check::{Exchange, Frame, ORCHESTRATORD, head, unchunk};
 use serde_json::Value;
 use ureq::http::HeaderMap;
 use ureq::{Agent, BodyReader};
@@ -37,7 +39,7 @@ impl Answer {
     }
 
     pub(crate) fn events(&self) -> Vec<Event> {
-        let mut reader = Events::new(self.body.as_bytes());
+        let mut reader = Events::new(self.body.as_bytes(), "GET", "/v1/tasks/x/stream");
         std::iter::from_fn(|| reader.next()).collect()
     }
 }
@@ -60,7 +62,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        answer(request.call().unwrap())
+        answer(("GET", path, None), request.call().unwrap())
     }
 
     pub(crate) fn json(&self, path: &str) -> Value {
@@ -75,7 +77,7 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        answer(request.send(body).unwrap())
+        answer(("POST", path, Some(body)), request.send(body).unwrap())
     }
 
     /// Submits, expecting admission; returns the task's id.
@@ -106,7 +108,8 @@ impl Client {
         let request = self.agent.post(self.url("/v1/tasks")).header("accept", "text/event-stream");
         let response = request.header("content-type", "application/json").send(body).unwrap();
         assert_eq!(response.status().as_u16(), 200);
-        Events::new(BufReader::new(response.into_body().into_reader()))
+        check(("POST", "/v1/tasks", Some(body)), 200, response.headers(), None);
+        Events::new(BufReader::new(response.into_body().into_reader()), "POST", "/v1/tasks")
     }
 
     /// A request of which every byte is the test's.
@@ -114,23 +117,45 @@ impl Client {
         let mut socket = TcpStream::connect(self.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket.write_all(request.as_bytes()).unwrap();
-        Events::new(BufReader::new(socket))
+        let mut words = request.split(' ');
+        let (method, target) = (words.next().unwrap(), words.next().unwrap());
+        Events::new(BufReader::new(socket), method, target)
     }
 }
 
-fn answer(mut response: ureq::http::Response<ureq::Body>) -> Answer {
+/// Method, target and body of a request.
+type Asked<'a> = (&'a str, &'a str, Option<&'a str>);
+
+fn answer(asked: Asked<'_>, mut response: ureq::http::Response<ureq::Body>) -> Answer {
     let body = response.body_mut().with_config().limit(64 << 20).read_to_string().unwrap();
+    check(asked, response.status().as_u16(), response.headers(), Some(&body));
     Answer { status: response.status().as_u16(), headers: response.headers().clone(), body }
+}
+
+fn check(
+    (method, target, request): Asked<'_>,
+    status: u16,
+    headers: &HeaderMap,
+    body: Option<&str>,
+) {
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+    let headers = headers.collect();
+    let findings =
+        ORCHESTRATORD.check(&Exchange { method, target, request, status, headers, body });
+    assert!(findings.is_empty(), "{findings:#?}\n{body:?}");
 }
 
 /// Events of a body or a raw socket; lines that belong to no event (heads, chunk sizes) are skipped.
 pub(crate) struct Events<R> {
     pub(crate) reader: R,
+    method: String,
+    target: String,
 }
 
 impl<R: BufRead> Events<R> {
-    pub(crate) fn new(reader: R) -> Self {
-        Self { reader }
+    /// `method` and `target` are what opened the stream.
+    pub(crate) fn new(reader: R, method: &str, target: &str) -> Self {
+        Self { reader, method: method.into(), target: target.into() }
     }
 
     pub(crate) fn next(&mut self) -> Option<Event> {
@@ -147,7 +172,10 @@ impl<R: BufRead> Events<R> {
                 name = Some(value.to_owned());
             } else if let Some(value) = line.strip_prefix("data: ") {
                 let data = serde_json::from_str(value).unwrap();
-                return Some(Event { id, name: name.unwrap(), data });
+                let frame = Frame { id, name: name.unwrap(), data };
+                let findings = ORCHESTRATORD.check_event(&self.method, &self.target, &frame);
+                assert!(findings.is_empty(), "{findings:#?}\n{frame:?}");
+                return Some(Event { id, name: frame.name, data: frame.data });
             }
         }
     }
@@ -168,6 +196,16 @@ impl Events<BufReader<TcpStream>> {
         let mut text = String::new();
         // A reset after the answer is still an answer.
         let _reset = self.reader.read_to_string(&mut text);
+        let (status, headers, body) = head(&text).unwrap();
+        // A head that is far too large is answered below the API, without a body.
+        if !(status == 431 && body.is_empty()) {
+            let body = unchunk(&headers, body);
+            let (method, target) = (self.method.as_str(), self.target.as_str());
+            let exchange =
+                Exchange { method, target, request: None, status, headers, body: Some(&body) };
+            let findings = ORCHESTRATORD.check(&exchange);
+            assert!(findings.is_empty(), "{findings:#?}\n{text}");
+        }
         text
     }
 }

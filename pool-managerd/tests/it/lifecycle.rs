@@ -4,7 +4,7 @@ use pool_api::ReplicaState;
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
-use crate::rig::{Daemon, MODEL_BYTES, Pid, Place, address, ask, fault, kill};
+use crate::rig::{Daemon, MODEL_BYTES, Pid, Place, address, ask_engine, fault, kill};
 
 /// The first state that is not ready and has a cause.
 fn down(daemon: &Daemon) -> (ReplicaState, String) {
@@ -31,7 +31,8 @@ fn a_replica_is_ready_once_its_model_is_loaded_and_a_token_was_decoded() {
     let hex: String = Sha256::digest(MODEL_BYTES).iter().map(|it| format!("{it:02x}")).collect();
     let digest = daemon.watch().until(|it| it.model_digest.is_some()).model_digest.unwrap();
     assert_eq!(digest, format!("sha256:{hex}"));
-    let tokens = ask(address(&replica.endpoint.unwrap()), "GET", "/sim/stats", &["Host: s"], "");
+    let tokens =
+        ask_engine(address(&replica.endpoint.unwrap()), "GET", "/sim/stats", &["Host: s"], "");
     let stats: serde_json::Value = serde_json::from_str(&tokens.body).unwrap();
     assert_eq!(stats["tokens_sent"], 1);
 }
@@ -56,7 +57,7 @@ fn an_engines_key_is_random_and_seen_only_by_the_engine() {
         assert!(pid.proc("cmdline").contains("-np 2"), "{}", pid.proc("cmdline"));
         assert!(!pid.proc("cmdline").contains(replica.engine_key.as_ref().unwrap()));
         let engine = address(replica.endpoint.as_ref().unwrap());
-        assert_eq!(ask(engine, "GET", "/props", &["Host: s"], "").status, 401);
+        assert_eq!(ask_engine(engine, "GET", "/props", &["Host: s"], "").status, 401);
     }
     let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
     daemon.signal(Signal::TERM);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use pool_api::{Pool, Replica, ReplicaState, Snapshot};
 use tempfile::TempDir;
 
-pub(crate) use client::{Answer, Watch, address, ask, ask_raw, fault};
+pub(crate) use client::{Answer, Watch, address, ask, ask_engine, ask_raw, fault};
 pub(crate) use process::{Pid, children, kill};
 
 /// Starts where a model file starts, and is none.

@@ -1,9 +1,11 @@
-//! HTTP as it stands on the wire, because the tests send what no client library would.
+//! HTTP as it stands on the wire, because the tests send what no client library would. Whatever a
+//! daemon answers is held against the committed OpenAPI document.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use contract_check::{Exchange, Frame, POOL_MANAGERD, head, unchunk};
 use pool_api::{Pool, Replica, WatchEvent};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -50,6 +52,27 @@ pub(crate) fn ask_raw(
     headers: &[&str],
     body: &str,
 ) -> Answer {
+    let answer = ask_engine(to, method, path, headers, body);
+    let text = format!("{}\r\n\r\n", answer.head);
+    let (status, headers, _) = head(&text).unwrap();
+    let body = unchunk(&headers, &answer.body);
+    check(&Exchange { method, target: path, request: None, status, headers, body: Some(&body) });
+    answer
+}
+
+fn check(exchange: &Exchange<'_>) {
+    let findings = POOL_MANAGERD.check(exchange);
+    assert!(findings.is_empty(), "{findings:#?}\n{:?}", exchange.body);
+}
+
+/// As [`ask_raw`], of a server that is no daemon of ours.
+pub(crate) fn ask_engine(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &str,
+) -> Answer {
     let mut stream = send(to, method, path, headers, body);
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -79,7 +102,7 @@ pub(crate) fn address(endpoint: &str) -> SocketAddr {
 /// Breaks an engine-sim.
 pub(crate) fn fault(endpoint: &str, order: &str) {
     let json = ["Host: sim", "Content-Type: application/json"];
-    assert_eq!(ask(address(endpoint), "POST", "/sim/fault", &json, order).status, 200);
+    assert_eq!(ask_engine(address(endpoint), "POST", "/sim/fault", &json, order).status, 200);
 }
 
 /// A reader of `GET /v1/watch`.
@@ -90,8 +113,16 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn open(to: SocketAddr) -> Self {
-        let stream = send(to, "GET", "/v1/watch", &[&format!("Host: {to}")], "");
-        Self { lines: BufReader::new(stream).lines(), opened: Instant::now() }
+        let mut reader =
+            BufReader::new(send(to, "GET", "/v1/watch", &[&format!("Host: {to}")], ""));
+        let mut text = String::new();
+        while !text.ends_with("\r\n\r\n") {
+            assert_ne!(reader.read_line(&mut text).unwrap(), 0, "{text}");
+        }
+        let (status, headers, _) = head(&text).unwrap();
+        let (method, target) = ("GET", "/v1/watch");
+        check(&Exchange { method, target, request: None, status, headers, body: None });
+        Self { lines: reader.lines(), opened: Instant::now() }
     }
 
     /// `None` at the end of the stream.
@@ -100,7 +131,11 @@ impl Watch {
         // One event is one chunk, so that no chunk border stands within a line of data.
         let data =
             self.lines.find_map(|it| Some(it.unwrap().strip_prefix("data: ")?.to_owned()))?;
-        Some(serde_json::from_str(&data).unwrap())
+        let (id, name) = (None, "message".to_owned());
+        let frame = Frame { id, name, data: serde_json::from_str(&data).unwrap() };
+        let findings = POOL_MANAGERD.check_event("GET", "/v1/watch", &frame);
+        assert!(findings.is_empty(), "{findings:#?}\n{data}");
+        Some(serde_json::from_value(frame.data).unwrap())
     }
 
     pub(crate) fn next_pool(&mut self) -> Option<Pool> {
