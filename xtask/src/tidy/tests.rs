@@ -81,6 +81,9 @@ fn forbidden_edges_are_found_even_if_they_are_recorded() {
     let daemon = package("orchestratord", "orchestratord", &[]);
     let user = package("pool-managerd", "pool-managerd", &[("orchestratord", false)]);
     assert!(forbidden(&[daemon, user]).contains("nothing depends on a daemon"));
+    let daemon = package("orchestratord", "orchestratord", &[]);
+    let generator = package("regen", "tools/regen", &[("orchestratord", false)]);
+    assert_eq!(forbidden(&[daemon, generator]), "");
     let mut bare = package("a", "a", &[]);
     bare.manifest.clear();
     let bare = forbidden(&[bare]);
