@@ -14,17 +14,23 @@ pub(crate) enum Bench {
         /// Where the figures go, beside the table.
         #[arg(long)]
         json: Option<PathBuf>,
+        /// Only these profiles: idle, a, b, c, d, disconnect.
+        #[arg(long)]
+        profiles: Option<String>,
     },
 }
 
 pub(crate) fn run_bench(bench: &Bench) -> anyhow::Result<ExitCode> {
-    let Bench::Relay { json } = bench;
+    let Bench::Relay { json, profiles } = bench;
     let packages = ["bench", "engine-sim", "orchestratord", "pool-managerd"];
     let named = packages.iter().flat_map(|it| ["-p", it]);
     run(cargo(&["build", "--release"]).args(named))?;
     let mut command = cargo(&["run", "--quiet", "--release", "-p", "bench", "--"]);
     if let Some(path) = json {
         command.arg("--json").arg(std::path::absolute(path)?);
+    }
+    if let Some(profiles) = profiles {
+        command.args(["--profiles", profiles]);
     }
     exit_code(&mut command)
 }

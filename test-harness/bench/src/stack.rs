@@ -19,9 +19,19 @@ pub(crate) struct Stack {
     pub(crate) direct: Side,
     pub(crate) relay: Side,
     pub(crate) listening_ms: f64,
-    orchestrator: Child,
-    others: Vec<Child>,
+    orchestrator: Process,
+    _others: [Process; 2],
     _folder: TempDir,
+}
+
+/// Ends with its value, also when the rest of the stack does not come up.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
 }
 
 impl Stack {
@@ -70,7 +80,7 @@ impl Stack {
             },
             listening_ms,
             orchestrator,
-            others: vec![engine, manager],
+            _others: [engine, manager],
             _folder: folder,
         };
         while !get(relay_address, "/readyz").await?.contains("\"ready\":true") {
@@ -82,7 +92,7 @@ impl Stack {
 
     /// CPU time that orchestratord has used, in seconds.
     pub(crate) fn cpu_s(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.orchestrator.id()))?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.orchestrator.0.id()))?;
         let (_, fields) = stat.rsplit_once(") ").context("a name in brackets")?;
         // Fields 14 and 15 of proc(5): user and system time, in ticks of 1/100 s on Linux.
         let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<f64>);
@@ -91,7 +101,7 @@ impl Stack {
 
     /// Resident memory of orchestratord, in KiB.
     pub(crate) fn resident_kib(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.orchestrator.id()))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.orchestrator.0.id()))?;
         let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:")).context("VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
@@ -105,15 +115,6 @@ impl Stack {
     }
 }
 
-impl Drop for Stack {
-    fn drop(&mut self) {
-        for child in std::iter::once(&mut self.orchestrator).chain(&mut self.others) {
-            let _gone = child.kill();
-            let _reaped = child.wait();
-        }
-    }
-}
-
 /// The whole answer, head included.
 async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut socket = TcpStream::connect(address).await?;
@@ -124,7 +125,7 @@ async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     Ok(answer)
 }
 
-fn engine(slots: usize, decode_us: usize) -> anyhow::Result<(Child, SocketAddr)> {
+fn engine(slots: usize, decode_us: usize) -> anyhow::Result<(Process, SocketAddr)> {
     let mut child = Command::new(beside("engine-sim")?)
         .args(["--no-model-file", "--port", "0", "--slots", "--alias", "sim"])
         .args(["-np", &slots.to_string(), "-c", &(slots * 1_024).to_string()])
@@ -133,15 +134,17 @@ fn engine(slots: usize, decode_us: usize) -> anyhow::Result<(Child, SocketAddr)>
         .spawn()
         .context("starting engine-sim")?;
     let stdout = child.stdout.take().context("stdout is piped")?;
+    let child = Process(child);
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
     let address = line.trim().rsplit(' ').next().unwrap_or_default();
     Ok((child, address.parse().with_context(|| format!("an address in `{line}`"))?))
 }
 
-fn daemon(name: &str, config: &Path) -> anyhow::Result<Child> {
+fn daemon(name: &str, config: &Path) -> anyhow::Result<Process> {
     let mut command = Command::new(beside(name)?);
-    command.arg("--config").arg(config).spawn().with_context(|| format!("starting {name}"))
+    let child = command.arg("--config").arg(config).spawn();
+    child.map(Process).with_context(|| format!("starting {name}"))
 }
 
 fn beside(name: &str) -> anyhow::Result<PathBuf> {
