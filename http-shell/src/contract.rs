@@ -1,5 +1,5 @@
-//! Completes an OpenAPI document with what no single handler knows: the refusals of the guard and of
-//! the handler's code table, the headers around every answer, examples and the events of streams.
+//! Completes an OpenAPI document with what no single handler knows: the refusals of guard and code
+//! table, the headers around every answer, examples and the events of streams.
 //!
 //! Works on the document as JSON. It is built once; what stands beside a handler is its path, its
 //! parameters, its successes and its requirement ids.
@@ -240,3 +240,6 @@ fn drop_null(field: &mut Value) {
 fn members(value: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
     value.as_object_mut().expect("an OpenAPI document has objects here").iter_mut()
 }
+
+#[cfg(test)]
+mod tests;

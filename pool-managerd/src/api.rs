@@ -14,7 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use futures_util::stream;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_shell::{CORRELATION_HEADER, Exposition, Guard, Refusal, correlation_id};
 use pool_api::{ErrorBody, HEARTBEAT_MS, Pool, Snapshot, WatchEvent};
@@ -57,10 +57,7 @@ async fn front(State(app): State<App>, request: Request, next: Next) -> Response
         Err(refusal) => refused(&refusal),
     };
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        let allow = response.headers_mut().remove(ALLOW);
         response = failure.render(&id);
-        // The router's, with a 405 (RFC 9110, section 15.5.6).
-        response.headers_mut().extend(allow.map(|it| (ALLOW, it)));
     }
     let value = HeaderValue::try_from(id).expect("a correlation id is plain ASCII");
     response.headers_mut().insert(CORRELATION_HEADER, value);

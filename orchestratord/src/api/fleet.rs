@@ -54,7 +54,7 @@ pub(super) async fn pools(State(app): State<App>) -> Json<PoolList> {
 #[utoipa::path(
     get, path = "/v1/pools/{id}/health", operation_id = "get_pool_health", tag = "control",
     params(("id" = String, Path, description = "The pool.")),
-    responses((status = 200, description = "Its health; 200 also when it is ill.", body = PoolHealth)),
+    responses((status = 200, description = "Its health; 200 also when ill.", body = PoolHealth)),
     extensions(("x-req-id" = json!(["OC-CTRL-2001"]))),
 )]
 pub(super) async fn pool_health(

@@ -4,7 +4,6 @@ use api_types::ErrorCode;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use http_shell::{CORRELATION_HEADER, Refusal, correlation_id};
 
@@ -22,13 +21,7 @@ pub(super) async fn front(State(app): State<App>, mut request: Request, next: Ne
             request.extensions_mut().insert(CorrelationId(id.clone()));
             let mut response = next.run(request).await;
             match response.extensions_mut().remove::<ApiError>() {
-                Some(error) => {
-                    // The router's, with a 405 (RFC 9110, section 15.5.6).
-                    let allow = response.headers_mut().remove(ALLOW);
-                    let mut rendered = error.render(&id);
-                    rendered.headers_mut().extend(allow.map(|it| (ALLOW, it)));
-                    rendered
-                }
+                Some(error) => error.render(&id),
                 None => response,
             }
         }

@@ -106,3 +106,6 @@ static MERGED: LazyLock<Bytes> = LazyLock::new(|| {
 pub(super) async fn show() -> Response {
     ([(CONTENT_TYPE, "application/json")], MERGED.clone()).into_response()
 }
+
+#[cfg(test)]
+mod tests;

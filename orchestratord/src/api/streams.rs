@@ -37,10 +37,13 @@ pub(super) struct After {
         ("Last-Event-ID" = Option<u64>, Header, description = "As `after`, and beats it."),
     ),
     responses(
-        (status = 200, description = "Events until the task ends.", body = String,
+        (status = 200, description = "`queued`, `started`, `token`, then `end` or `error`.",
+            body = String,
             content_type = "text/event-stream"),
     ),
-    extensions(("x-req-id" = json!(["ORCH-2002", "OC-CTRL-2020", "OC-CTRL-2022", "OC-CTRL-2027", "OC-CTRL-2028"]))),
+    extensions(("x-req-id" = json!([
+        "ORCH-2002", "OC-CTRL-2020", "OC-CTRL-2022", "OC-CTRL-2027", "OC-CTRL-2028"
+    ]))),
 )]
 pub(super) async fn read(
     State(app): State<App>,

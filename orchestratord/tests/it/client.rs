@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use contract_check::{Exchange, Frame, ORCHESTRATORD, head, unchunk};
+use contract_check::{Exchange, Frame, ORCHESTRATORD, RawAnswer};
 use serde_json::Value;
 use ureq::http::HeaderMap;
 use ureq::{Agent, BodyReader};
@@ -196,14 +196,10 @@ impl Events<BufReader<TcpStream>> {
         let mut text = String::new();
         // A reset after the answer is still an answer.
         let _reset = self.reader.read_to_string(&mut text);
-        let (status, headers, body) = head(&text).unwrap();
+        let answer = RawAnswer::parse(&text).unwrap();
         // A head that is far too large is answered below the API, without a body.
-        if !(status == 431 && body.is_empty()) {
-            let body = unchunk(&headers, body);
-            let (method, target) = (self.method.as_str(), self.target.as_str());
-            let exchange =
-                Exchange { method, target, request: None, status, headers, body: Some(&body) };
-            let findings = ORCHESTRATORD.check(&exchange);
+        if !(answer.status == 431 && answer.body.is_empty()) {
+            let findings = ORCHESTRATORD.check(&answer.exchange(&self.method, &self.target));
             assert!(findings.is_empty(), "{findings:#?}\n{text}");
         }
         text

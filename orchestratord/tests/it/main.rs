@@ -5,6 +5,7 @@
 mod admission;
 mod cancel;
 mod client;
+mod contract;
 mod errors;
 mod faults;
 mod fleet;

@@ -150,3 +150,6 @@ fn snapshot() -> Snapshot {
 fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).expect("wire types always serialise")
 }
+
+#[cfg(test)]
+mod tests;

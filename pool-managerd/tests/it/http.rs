@@ -1,5 +1,6 @@
 //! The HTTP surface: guards, errors, correlation ids, the watch stream.
 
+use contract_check::POOL_MANAGERD;
 use metrics_contract::{Daemon, differences};
 use pool_api::WatchEvent;
 use rustix::process::Signal;
@@ -39,6 +40,39 @@ fn every_error_has_the_same_envelope() {
     let method = ask(daemon.address, "DELETE", "/v1/pools", &[id], "");
     assert_eq!((method.status, method.header("allow")), (405, Some("GET,HEAD")));
     assert_eq!(method.body, body("METHOD_NOT_ALLOWED", "/v1/pools does not take DELETE"));
+}
+
+// OC-CTRL-2080
+#[test]
+fn every_documented_operation_is_served() {
+    let place = Place::new();
+    let daemon = place.start("");
+    for operation in POOL_MANAGERD.operations().filter(|it| it.path != "/v1/watch") {
+        assert_eq!(operation.method, "GET");
+        assert_eq!(daemon.get(operation.path).status, 200, "{}", operation.path);
+    }
+    assert!(matches!(daemon.watch().next(), Some(WatchEvent::Snapshot(_))));
+}
+
+// ORCH-3044
+#[test]
+fn the_committed_document_is_served() {
+    let place = Place::new();
+    let daemon = place.start("");
+    let served: serde_json::Value =
+        serde_json::from_str(&daemon.get("/openapi.json").body).unwrap();
+    assert_eq!(&served, POOL_MANAGERD.document());
+}
+
+// OC-CTRL-2032
+#[test]
+fn a_manager_that_is_not_ready_says_when_to_ask_again() {
+    let place = Place::new();
+    let daemon = place.start(&place.pool_with(&place.script("sleep 60"), ""));
+    let answer = daemon.get("/readyz");
+    assert_eq!((answer.status, answer.error_code().as_str()), (503, "POOL_UNREADY"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("x-backoff-ms"), Some("1000"));
 }
 
 // OC-CTRL-2052

@@ -16,5 +16,5 @@ pub use contract::Contract;
 pub use document::{ORCHESTRATORD, Operation, POOL_MANAGERD, committed};
 pub use exchange::Exchange;
 pub use frames::{Frame, frames};
-pub use raw::{head, unchunk};
+pub use raw::RawAnswer;
 pub use routes::{Route, filled, mounted_paths};

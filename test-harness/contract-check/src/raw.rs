@@ -1,24 +1,39 @@
 //! HTTP/1.1 as text, for clients that read it from the socket.
 
-/// Status, headers and body of an answer that is complete, or of its head alone.
-#[must_use]
-pub fn head(text: &str) -> Option<(u16, Vec<(&str, &str)>, &str)> {
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let mut lines = head.lines();
-    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let headers = lines.filter_map(|it| it.split_once(':'));
-    Some((status, headers.map(|(name, value)| (name, value.trim())).collect(), body))
+use crate::Exchange;
+
+/// An answer, taken apart; a body in chunks is put together.
+#[derive(Debug, Clone)]
+pub struct RawAnswer<'a> {
+    pub status: u16,
+    pub headers: Vec<(&'a str, &'a str)>,
+    pub body: String,
 }
 
-/// A body without the frames of its chunks; a body that has none stays as it is.
-#[must_use]
-pub fn unchunk(headers: &[(&str, &str)], body: &str) -> String {
-    let chunked = |(name, value): &(&str, &str)| {
-        name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked")
-    };
-    if !headers.iter().any(chunked) {
-        return body.to_owned();
+impl<'a> RawAnswer<'a> {
+    /// `None` if the head is not complete or no head.
+    #[must_use]
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let mut lines = head.lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers = lines.filter_map(|it| it.split_once(':'));
+        let headers: Vec<_> = headers.map(|(name, value)| (name, value.trim())).collect();
+        let chunked = headers.iter().any(|(name, value)| {
+            name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked")
+        });
+        let body = if chunked { unchunk(body) } else { body.to_owned() };
+        Some(Self { status, headers, body })
     }
+
+    #[must_use]
+    pub fn exchange<'b>(&'b self, method: &'b str, target: &'b str) -> Exchange<'b> {
+        let (status, headers) = (self.status, self.headers.clone());
+        Exchange { method, target, request: None, status, headers, body: Some(&self.body) }
+    }
+}
+
+fn unchunk(body: &str) -> String {
     let (mut whole, mut rest) = (String::new(), body);
     while let Some((size, after)) = rest.split_once("\r\n") {
         let Ok(size) = usize::from_str_radix(size, 16) else { break };
@@ -28,3 +43,6 @@ pub fn unchunk(headers: &[(&str, &str)], body: &str) -> String {
     }
     whole
 }
+
+#[cfg(test)]
+mod tests;

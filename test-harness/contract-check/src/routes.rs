@@ -5,19 +5,16 @@ use std::collections::BTreeSet;
 /// A method, in capitals, and a path with its parameters in braces.
 pub type Route = (String, String);
 
-/// The paths of an axum router, out of its `Debug` text, which lists what was really mounted.
+/// The paths of an axum router, out of its `Debug` text, which lists what was really mounted as
+/// `RouteId(3): "/v1/tasks"`.
 #[must_use]
 pub fn mounted_paths(router: &str) -> BTreeSet<String> {
-    // `RouteId(3): "/v1/tasks"`; the routes themselves have no quote there.
-    let entries = router.split("RouteId(").skip(1);
-    let path = |entry: &str| {
-        let text = entry.split_once("): \"")?.1;
-        let id_ends = entry.find(')')?;
-        // The quote belongs to this id only if nothing stands between.
-        (entry.find("): \"")? == id_ends).then(|| text.split('"').next().map(str::to_owned))?
-    };
-    // Fallbacks are routes of the router's own.
-    entries.filter_map(path).filter(|it| !it.contains("__private__axum_fallback")).collect()
+    // What follows are the fallbacks, for whatever was not mounted.
+    let mounted = router.split("fallback_router: ").next().unwrap_or_default();
+    let entries = mounted.split("RouteId(").filter_map(|it| it.split_once("): \""));
+    let of_an_id = |(id, _): &(&str, &str)| id.bytes().all(|it| it.is_ascii_digit());
+    let path = |(_, rest): (&str, &str)| rest.split('"').next().map(str::to_owned);
+    entries.filter(of_an_id).filter_map(path).collect()
 }
 
 /// A target that fits a path: every parameter is `x`.

@@ -1,7 +1,7 @@
 //! Examples as values of the wire types, so that they cannot fall behind them.
 
 use api_types::{
-    API_VERSION, Admission, Capabilities, ChatMessage, End, EngineCapability, ErrorCode,
+    API_VERSION, Admission, Capabilities, ChatMessage, Detail, End, EngineCapability, ErrorCode,
     ErrorEnvelope, FinishReason, Links, Model, ModelCapability, ModelList, ModelState, Pool,
     PoolHealth, PoolHealthMetrics, PoolList, Priority, Queue, QueueLane, Queued, QueuedReason,
     Readiness, Replica, Started, Task, TaskPlacement, TaskRequest, TaskState, TaskTimings,
@@ -30,9 +30,15 @@ pub(super) fn error(_status: u16, code: &str) -> Value {
     let known = ErrorCode::ALL.into_iter().find(|it| it.as_str() == code);
     let code = known.expect("only codes of the table are documented");
     let advised = matches!(code.status(), 429 | 503);
+    let detail = Detail {
+        pointer: "/max_tokens".into(),
+        found: "0".into(),
+        expected: "1 to 1048576".into(),
+    };
     json(&ErrorEnvelope {
         retry_after_ms: advised.then_some(1_000),
         policy_label: (code == ErrorCode::AdmissionReject).then(|| "reject".to_owned()),
+        details: if code == ErrorCode::InvalidParams { vec![detail] } else { Vec::new() },
         ..envelope(code, "What was found, what was expected, and the fix.", "4f1d2c3b4a596877")
     })
 }

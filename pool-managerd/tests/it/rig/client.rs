@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use contract_check::{Exchange, Frame, POOL_MANAGERD, head, unchunk};
+use contract_check::{Exchange, Frame, POOL_MANAGERD, RawAnswer};
 use pool_api::{Pool, Replica, WatchEvent};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -53,10 +53,8 @@ pub(crate) fn ask_raw(
     body: &str,
 ) -> Answer {
     let answer = ask_engine(to, method, path, headers, body);
-    let text = format!("{}\r\n\r\n", answer.head);
-    let (status, headers, _) = head(&text).unwrap();
-    let body = unchunk(&headers, &answer.body);
-    check(&Exchange { method, target: path, request: None, status, headers, body: Some(&body) });
+    let text = format!("{}\r\n\r\n{}", answer.head, answer.body);
+    check(&RawAnswer::parse(&text).unwrap().exchange(method, path));
     answer
 }
 
@@ -119,9 +117,8 @@ impl Watch {
         while !text.ends_with("\r\n\r\n") {
             assert_ne!(reader.read_line(&mut text).unwrap(), 0, "{text}");
         }
-        let (status, headers, _) = head(&text).unwrap();
-        let (method, target) = ("GET", "/v1/watch");
-        check(&Exchange { method, target, request: None, status, headers, body: None });
+        let answer = RawAnswer::parse(&text).unwrap();
+        check(&Exchange { body: None, ..answer.exchange("GET", "/v1/watch") });
         Self { lines: reader.lines(), opened: Instant::now() }
     }
 
