@@ -14,13 +14,19 @@ mod streams;
 mod system;
 mod tasks;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
 use axum::routing::{get, post};
 use config_schema::Config;
+use http::Request;
 use http_shell::Guard;
+use hyper::body::Incoming;
+use tower::{Service, ServiceBuilder};
 
 use crate::driver::Handle;
 use crate::fleet::FleetWatch;
@@ -96,6 +102,19 @@ pub(crate) fn router(app: App) -> Router {
         .route("/openapi.json", get(openapi::show))
         .fallback(front::not_found)
         .method_not_allowed_fallback(front::method_not_allowed)
-        .layer(axum::middleware::from_fn_with_state(app.clone(), front::front))
         .with_state(app)
+}
+
+/// The routes with what every request passes around them: once around all of them, because a layer of
+/// the router would be boxed and copied with each route.
+pub(crate) fn service(
+    app: App,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static {
+    ServiceBuilder::new()
+        .map_request(|request: Request<Incoming>| request.map(Body::new))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), front::front))
+        .service(router(app))
 }

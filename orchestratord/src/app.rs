@@ -74,7 +74,7 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         connections: config.limits.connections,
         write_stall: Duration::from_millis(config.stream.write_stall_ms),
     };
-    let serving = http_shell::serve(listeners, api::router(app), limits, stop.clone(), FAREWELL);
+    let serving = http_shell::serve(listeners, api::service(app), limits, stop.clone(), FAREWELL);
     Ok(Server {
         addresses,
         followers: followers.collect(),

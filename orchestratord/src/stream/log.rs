@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use super::frame::{self, TokenRef};
 
+/// Room for the first events at once; growing to it byte by byte would copy them several times.
+const FIRST_BYTES: usize = 512;
+
 /// Append-only until closed. Event ids count from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
@@ -19,6 +22,9 @@ impl Log {
     /// Appends an event that is neither a token nor the last.
     pub(crate) fn event(&mut self, name: &str, data: &impl Serialize) {
         let id = self.next_id();
+        if self.frames.capacity() == 0 {
+            self.frames.reserve_exact(FIRST_BYTES);
+        }
         frame::write(&mut self.frames, Some(id), name, data);
         self.mark();
     }

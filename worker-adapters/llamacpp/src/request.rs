@@ -3,6 +3,9 @@
 use adapter_api::{Generate, Prompt};
 use serde::Serialize;
 
+/// About what the body takes beside its prompt.
+const SETTINGS_BYTES: usize = 512;
+
 /// Every sampling field is sent: the server's defaults are not ours, and it clamps or ignores what it
 /// does not like without a word.
 #[derive(Serialize)]
@@ -66,5 +69,11 @@ pub(crate) fn body(request: &Generate) -> Vec<u8> {
         mirostat: 0,
         stop: &request.stop,
     };
-    serde_json::to_vec(&completion).expect("numbers and strings always serialise")
+    let prompt_bytes = match &request.prompt {
+        Prompt::Text(text) => text.len(),
+        Prompt::TokenIds(ids) => ids.len() * 6,
+    };
+    let mut body = Vec::with_capacity(SETTINGS_BYTES + prompt_bytes);
+    serde_json::to_writer(&mut body, &completion).expect("numbers and strings always serialise");
+    body
 }

@@ -43,12 +43,14 @@ impl Gate {
                 "--quiet",
                 "--package",
                 "orchestratord",
+                "--lib",
                 "--test",
                 "it",
                 "--",
                 "admission",
                 "errors",
                 "contract",
+                "openapi",
             ],
             Self::Metrics => {
                 &["test", "--quiet", "--package", "orchestratord", "--test", "it", "--", "metrics"]

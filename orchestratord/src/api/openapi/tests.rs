@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use contract_check::{ORCHESTRATORD, filled, mounted_paths};
+use http::Request;
 use http::header::{ALLOW, HOST};
-use http::{Request, StatusCode};
 use http_shell::{Credentials, Guard};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -31,7 +31,7 @@ fn app() -> App {
     })
 }
 
-/// The router's own word: its paths from its `Debug` text, their methods from the `Allow` of a 405.
+/// The router's own word: its paths from its `Debug` text, their methods from the `Allow` of a refusal.
 // OC-CTRL-2080
 #[tokio::test]
 async fn exactly_the_documented_routes_are_mounted() {
@@ -43,8 +43,8 @@ async fn exactly_the_documented_routes_are_mounted() {
         let request = Request::builder().method("PURGE").uri(filled(&path));
         let request = request.header(HOST, "localhost").body(Body::empty()).unwrap();
         let answer = router.clone().oneshot(request).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{path} takes any method");
-        let allow = answer.headers()[ALLOW].to_str().unwrap();
+        let allow = answer.headers().get(ALLOW);
+        let allow = allow.unwrap_or_else(|| panic!("{path} takes any method")).to_str().unwrap();
         // Every GET takes HEAD too, which no document repeats.
         let methods = allow.split(',').filter(|it| *it != "HEAD");
         mounted.extend(methods.map(|it| (it.to_owned(), path.clone())));

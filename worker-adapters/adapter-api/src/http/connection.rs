@@ -54,23 +54,20 @@ impl Connection {
         let reset = |message: String| EngineError::Reset { message };
         let mut request = Bytes::from(head).chain(body);
         self.stream.write_all_buf(&mut request).await.map_err(|it| reset(it.to_string()))?;
-        let mut bytes = Vec::new();
+        let mut partial = Vec::new();
         loop {
+            let mut found = Ok(None);
             let read = std::future::poll_fn(|cx| {
-                self.poll_read(cx, |arrived| bytes.extend_from_slice(arrived))
+                self.poll_read(cx, |arrived| found = answer(&mut partial, arrived))
             });
             if read.await.map_err(|it| reset(it.to_string()))? == 0 {
                 return Err(reset("the connection was closed before an answer".into()));
             }
-            while let Some(head) =
-                head::parse(&bytes).map_err(|message| EngineError::Protocol { message })?
+            if let Some((head, rest)) =
+                found.map_err(|message| EngineError::Protocol { message })?
             {
-                bytes.drain(..head.length);
-                // An interim answer; the real one follows.
-                if !head.status.is_informational() {
-                    self.unread = bytes;
-                    return Ok(head);
-                }
+                self.unread = rest;
+                return Ok(head);
             }
         }
     }
@@ -99,6 +96,24 @@ impl Connection {
     fn is_usable(&mut self) -> bool {
         self.poll_read(&mut Context::from_waker(Waker::noop()), |_| {}).is_pending()
     }
+}
+
+/// The head of the answer and what stands behind it, once it is there whole; interim answers are
+/// skipped. `partial` is what came of it before.
+fn answer(partial: &mut Vec<u8>, arrived: &[u8]) -> Result<Option<(Head, Vec<u8>)>, String> {
+    let whole = partial.is_empty();
+    if !whole {
+        partial.extend_from_slice(arrived);
+    }
+    let mut bytes = if whole { arrived } else { &partial[..] };
+    while let Some(head) = head::parse(bytes)? {
+        bytes = &bytes[head.length..];
+        if !head.status.is_informational() {
+            return Ok(Some((head, bytes.to_vec())));
+        }
+    }
+    *partial = bytes.to_vec();
+    Ok(None)
 }
 
 /// Connections without a request, the one used last on top.
