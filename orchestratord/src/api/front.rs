@@ -4,6 +4,7 @@ use api_types::ErrorCode;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use http_shell::{CORRELATION_HEADER, Refusal, correlation_id};
 
@@ -21,7 +22,7 @@ pub(super) async fn front(State(app): State<App>, mut request: Request, next: Ne
             request.extensions_mut().insert(CorrelationId(id.clone()));
             let mut response = next.run(request).await;
             match response.extensions_mut().remove::<ApiError>() {
-                Some(error) => error.render(&id),
+                Some(error) => render(error, &id, &response),
                 None => response,
             }
         }
@@ -29,6 +30,15 @@ pub(super) async fn front(State(app): State<App>, mut request: Request, next: Ne
     };
     let value = HeaderValue::try_from(id).expect("a correlation id is plain ASCII");
     response.headers_mut().insert(CORRELATION_HEADER, value);
+    response
+}
+
+/// The error as an answer, with the one header that the router gives to refusals.
+fn render(error: ApiError, id: &str, refused: &Response) -> Response {
+    let mut response = error.render(id);
+    if let Some(methods) = refused.headers().get(ALLOW) {
+        response.headers_mut().insert(ALLOW, methods.clone());
+    }
     response
 }
 
