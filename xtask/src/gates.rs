@@ -33,24 +33,25 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What git knows or would add, into an emptied folder.
+/// What git knows or would add, and nothing else. Only what differs is written: cargo goes by the times
+/// of files, and what was built from a harmed file must count as old.
 fn copy_project(copy: &Path) -> anyhow::Result<()> {
-    if copy.exists() {
-        std::fs::remove_dir_all(copy).context("cannot empty target/gates/tree")?;
-    }
-    for path in tidy::tracked(root())? {
-        let to = copy.join(&path);
-        std::fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
-        // With its permissions and, so that cargo builds again only what changed, its time.
-        let from = root().join(&path);
-        std::fs::copy(&from, &to).with_context(|| format!("cannot copy `{}`", path.display()))?;
-        let time = std::fs::metadata(&from)?.modified()?;
-        std::fs::File::options().append(true).open(&to)?.set_modified(time)?;
-    }
+    std::fs::create_dir_all(copy)?;
     // tidy asks git which files there are.
-    let mut init = Command::new("git");
-    let status = init.args(["init", "--quiet"]).current_dir(copy).status()?;
+    let status = Command::new("git").args(["init", "--quiet"]).current_dir(copy).status()?;
     ensure!(status.success(), "git init failed");
+    let wanted = tidy::tracked(root())?;
+    for path in tidy::tracked(copy)?.iter().filter(|it| !wanted.contains(it)) {
+        std::fs::remove_file(copy.join(path))?;
+    }
+    for path in wanted {
+        let (from, to) = (root().join(&path), copy.join(&path));
+        if std::fs::read(&to).ok() == Some(std::fs::read(&from)?) {
+            continue;
+        }
+        std::fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
+        std::fs::copy(&from, &to).with_context(|| format!("cannot copy `{}`", path.display()))?;
+    }
     Ok(())
 }
 
