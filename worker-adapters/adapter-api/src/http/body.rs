@@ -1,6 +1,5 @@
 //! The body of an engine's answer, with the connection that it comes over.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -30,16 +29,9 @@ pub struct EngineBody {
 }
 
 /// Why a body broke off.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct BodyError(String);
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BodyError {}
 
 impl EngineBody {
     pub(super) fn new(framing: Framing, connection: Connection, pool: Option<Arc<Pool>>) -> Self {

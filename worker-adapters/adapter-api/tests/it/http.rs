@@ -174,6 +174,18 @@ async fn a_connection_with_bytes_behind_the_answer_is_not_used_again() {
     }
 }
 
+#[tokio::test]
+async fn a_connection_that_stays_idle_is_closed_by_us_first() {
+    let (http, mut heads) = serve(Then::Answer).await;
+    assert!(get(&http).await.is_ok());
+    assert!(heads.recv().await.unwrap().starts_with("GET"));
+    tokio::time::pause();
+    // llama.cpp closes after 5 s.
+    let closed = tokio::time::timeout(Duration::from_millis(4_500), heads.recv()).await;
+    assert_eq!(closed.unwrap().as_deref(), Some(CLOSED));
+    drop(http);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_given_up() {
     let (http, _heads) = serve(Then::Silence).await;
