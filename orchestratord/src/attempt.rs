@@ -12,12 +12,12 @@ use std::time::Duration;
 use adapter_api::{EngineError, Prompt};
 use api_types::{ErrorCode, TaskState};
 use config_schema::Config;
-use orchestrator_core::{Event, Report, Run};
+use orchestrator_core::{Event, Report, Run, Usage};
 use tokio::time::Instant;
 
 use crate::driver::{Command, Handle, close_failed};
 use crate::fleet::ReplicaEntry;
-use crate::task::{Input, State, TaskRecord};
+use crate::task::{Input, State, Stream, TaskRecord};
 use crate::telemetry::{ReplicaSeries, Telemetry};
 use crate::wire::envelope;
 
@@ -78,8 +78,10 @@ pub(crate) async fn run(attempt: Attempt) {
         Outcome::NotTaken(error) => {
             attempt.log_failure(&error.to_string(), "engine did not take the request");
             attempt.record.update(|stream| {
-                stream.progress.state = State::Queued;
-                stream.progress.placement = None;
+                if attempt.is_current(stream) {
+                    stream.progress.state = State::Queued;
+                    stream.progress.placement = None;
+                }
             });
             (Report::NotTaken, true)
         }
@@ -89,7 +91,8 @@ pub(crate) async fn run(attempt: Attempt) {
         }
     };
     let run = attempt.run;
-    attempt.handle.send(Command::Core(Event::Finished { run, report, slot_free })).await;
+    let usage = attempt.usage();
+    attempt.handle.send(Command::Core(Event::Finished { run, report, usage, slot_free })).await;
     if !slot_free {
         attempt.confirm_release().await;
         attempt.handle.send(Command::Core(Event::SlotConfirmedFree(run))).await;
@@ -123,6 +126,22 @@ impl Attempt {
         self.replica.series(&self.telemetry)
     }
 
+    /// False once the task runs elsewhere: this attempt's reports and tokens are nobody's then.
+    pub(crate) fn is_current(&self, stream: &Stream) -> bool {
+        stream.progress.attempt == self.run.attempt.0
+    }
+
+    /// What it has used so far.
+    fn usage(&self) -> Usage {
+        let small = |it: u64| u32::try_from(it).unwrap_or(u32::MAX);
+        let stream = self.record.lock();
+        let prompt = stream.progress.usage.tokens_in;
+        Usage {
+            prompt_tokens: (prompt != 0).then(|| small(prompt)),
+            output_tokens: small(stream.log.tokens()),
+        }
+    }
+
     async fn prompt(&self) -> Result<Prompt, EngineError> {
         match &self.record.job.input {
             Input::Prompt(prompt) => Ok(prompt.clone()),
@@ -136,7 +155,7 @@ impl Attempt {
     async fn closed(&self) {
         std::future::poll_fn(|cx| {
             let mut stream = self.record.lock();
-            if stream.log.is_closed() {
+            if stream.log.is_closed() || !self.is_current(&stream) {
                 return std::task::Poll::Ready(());
             }
             stream.watch_close(cx.waker());
@@ -162,7 +181,8 @@ impl Attempt {
         if error.retriable {
             error.retry_after_ms = Some(1_000);
         }
-        if close_failed(&self.record, error, TaskState::Failed) {
+        let current = self.is_current(&self.record.lock());
+        if current && close_failed(&self.record, error, TaskState::Failed) {
             self.log_failure(&message, "attempt failed");
         }
     }

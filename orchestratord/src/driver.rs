@@ -5,6 +5,7 @@
 
 mod effects;
 mod handle;
+mod policy;
 mod positions;
 
 use std::collections::{BTreeSet, HashMap};
@@ -12,9 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config_schema::Config;
-use orchestrator_core::{
-    ClassPolicy, Core, CoreConfig, Event, FullPolicy, Micros, TaskId, Timestamp,
-};
+use orchestrator_core::{Core, Event, Micros, TaskId, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -68,7 +67,7 @@ pub(crate) fn build(
     let store = Store::default();
     let handle = Handle::new(sender, store.clone(), tracker.clone());
     let driver = Driver {
-        core: Core::new(core_config(config)),
+        core: Core::new(policy::core_config(config)),
         started: Instant::now(),
         commands,
         store,
@@ -85,24 +84,6 @@ pub(crate) fn build(
         shutting_down: false,
     };
     (driver, handle)
-}
-
-fn core_config(config: &Config) -> CoreConfig {
-    let class = |it: config_schema::Class| ClassPolicy {
-        weight: it.weight.get(),
-        max_wait: micros(Duration::from_millis(it.max_wait_ms)),
-    };
-    CoreConfig {
-        queue_capacity: config.queue.capacity.get(),
-        full_policy: match config.queue.full_policy {
-            config_schema::FullPolicy::Reject => FullPolicy::Reject,
-            config_schema::FullPolicy::DropLru => FullPolicy::DropLru,
-            config_schema::FullPolicy::ShedLowPriority => FullPolicy::ShedLowPriority,
-        },
-        unready_wait: micros(Duration::from_millis(config.queue.unready_wait_ms)),
-        interactive: class(config.classes.interactive),
-        batch: class(config.classes.batch),
-    }
 }
 
 impl Driver {

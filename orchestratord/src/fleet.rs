@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use adapter_api::Adapter;
 use api_types::TaskPlacement;
-use orchestrator_core::{Availability, EngineId, Event, ModelId, ReplicaId, ReplicaStatus};
+use orchestrator_core::{Availability, EngineId, Event, ModelId, PoolId, ReplicaId, ReplicaStatus};
 use pool_api::{Pool, Replica, ReplicaState, Snapshot};
 use tokio::sync::watch;
 
@@ -71,6 +71,7 @@ pub(crate) struct Directory {
     managers: Vec<Manager>,
     replica_ids: BTreeMap<(usize, String, String), ReplicaId>,
     model_ids: BTreeMap<String, ModelId>,
+    pool_ids: BTreeMap<String, PoolId>,
     entries: HashMap<ReplicaId, Known>,
     published: watch::Sender<Arc<Fleet>>,
 }
@@ -88,6 +89,7 @@ impl Directory {
             managers: std::iter::repeat_with(unknown).take(managers).collect(),
             replica_ids: BTreeMap::new(),
             model_ids: BTreeMap::new(),
+            pool_ids: BTreeMap::new(),
             entries: HashMap::new(),
             published: watch::Sender::new(Arc::default()),
         };
@@ -147,7 +149,7 @@ impl Directory {
     }
 
     fn pool_events(&mut self, manager: usize, pool: &Pool) -> Vec<Event> {
-        let model = self.model_id(&pool.model_id);
+        let (model, pool_id) = (self.model_id(&pool.model_id), self.pool_id(&pool.pool_id));
         let contact = self.managers[manager].contact;
         let mut events = Vec::new();
         for replica in &pool.replicas {
@@ -160,11 +162,14 @@ impl Directory {
             };
             let status = ReplicaStatus {
                 model,
+                pool: pool_id,
                 engine: engine_id(&pool.engine),
                 incarnation: replica.incarnation,
                 availability,
                 slots: replica.slots,
                 context_tokens: replica.context_tokens,
+                kv_tokens: 0,
+                interruptible: false,
             };
             events.push(Event::ReplicaChanged { replica: id, status });
         }
@@ -193,6 +198,11 @@ impl Directory {
     fn model_id(&mut self, name: &str) -> ModelId {
         let next = ModelId(small(self.model_ids.len()));
         *self.model_ids.entry(name.to_owned()).or_insert(next)
+    }
+
+    fn pool_id(&mut self, name: &str) -> PoolId {
+        let next = PoolId(small(self.pool_ids.len()));
+        *self.pool_ids.entry(name.to_owned()).or_insert(next)
     }
 
     fn replica_id(&mut self, manager: usize, pool: &str, replica: &str) -> ReplicaId {

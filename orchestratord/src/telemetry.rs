@@ -126,6 +126,9 @@ impl Telemetry {
                 "queue_full"
             }
             RejectReason::Unavailable => "unavailable",
+            RejectReason::Quota { .. } => "quota",
+            RejectReason::DeadlineUnmet { .. } => "deadline",
+            RejectReason::PoolMismatch => "pool_mismatch",
             RejectReason::EngineMismatch => "engine_mismatch",
             RejectReason::ContextOverflow { .. } => "context_overflow",
             RejectReason::DuplicateTask => "duplicate",

@@ -1,42 +1,87 @@
 //! Submission: every check that needs no waiting, the full queue, and the place in it.
 
-use super::{Core, FullPolicy, Phase, Task};
-use crate::event::{Availability, Effect, Ending, RejectReason};
-use crate::placement::fits;
-use crate::predict;
-use crate::types::{Class, ModelId, TaskId, TaskSpec};
+use super::{Core, Phase, Replica, Task};
+use crate::event::{Availability, Effect, Ending, QuotaKind, RejectReason, ReplicaStatus, Usage};
+use crate::placement::{admits, needed, room};
+use crate::policy::FullPolicy;
+use crate::predict::{Backlog, Start};
+use crate::queue::Route;
+use crate::types::{Class, Micros, ModelId, TaskId, TaskSpec};
 
 /// All models together may queue this many times one model's capacity.
 const TOTAL_CAPACITY_FACTOR: usize = 4;
+/// When a limit of running tasks refuses, one may end at any time.
+const CONCURRENCY_RETRY: Micros = Micros(1_000_000);
 
 impl Core {
     pub(super) fn submitted(&mut self, spec: TaskSpec, effects: &mut Vec<Effect>) {
         let task = spec.task;
-        if let Err(reason) = self.check(&spec).and_then(|()| self.make_room(&spec, effects)) {
-            effects.push(Effect::Rejected { task, reason });
-            return;
+        match self.admit(spec, effects) {
+            Ok((model, admitted)) => {
+                effects.push(admitted);
+                self.dispatch(model, effects);
+            }
+            Err(reason) => effects.push(Effect::Rejected { task, reason }),
         }
+    }
+
+    fn admit(
+        &mut self,
+        spec: TaskSpec,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(ModelId, Effect), RejectReason> {
+        let (task, model, class, tenant) = (spec.task, spec.model, spec.class, spec.tenant);
+        self.check(&spec)?;
+        self.check_limits(&spec)?;
+        let route = self.route_of(&spec);
+        let turnovers = self.turnovers(&spec, None);
+        let start = self.predict(&spec, turnovers);
+        self.check_deadline(&spec, start, turnovers)?;
+        self.make_room(&spec, start, effects)?;
+        let reserved = self.reserve(&spec)?;
+        // Once more: who was pushed out is no longer ahead.
+        let turnovers = self.turnovers(&spec, None);
+        let start = self.predict(&spec, turnovers);
         self.last_task = Some(task);
-        // Before the push: afterwards the task would count as its own backlog.
-        let predicted = self.predict(&spec, self.queue.len_of_lane(spec.model, spec.class) as u64);
-        self.queue.push(spec.model, spec.class, task, self.now);
-        let admitted = self.now;
-        self.tasks.insert(task, Task { spec, admitted, attempts: 0, phase: Phase::Queued });
-        let position = self.queue.rank(spec.model, spec.class, task);
-        effects.push(Effect::Admitted {
+        let due = self.now.after(spec.deadline.unwrap_or(self.config.class(class).patience));
+        let place = self.queue.push(model, route, (tenant, class), (due, task), self.now);
+        self.tenants.entry(tenant).or_default().queued += 1;
+        let admitted = Task {
+            admitted: self.now,
+            due,
+            phase: Phase::Queued(place),
+            attempts: 0,
+            failures: 0,
+            predicted: start.unwrap_or_default(),
+            turnovers,
+            usage: Usage::default(),
+            prompt_charged: 0,
+            kept_tokens: 0,
+            stopped_for: None,
+            preemptions: 0,
+            suspicion: super::crash::Suspicion::default(),
+            reserved: reserved.map(|tokens| (self.now, tokens)),
+            look_at: None,
+            spec,
+        };
+        self.tasks.insert(task, Box::new(admitted));
+        self.watch(task);
+        self.watch_unready(model);
+        let position = self.queue.rank(model, tenant, class, (due, task));
+        let effect = Effect::Admitted {
             task,
             position,
-            predicted_start: predicted.map(|it| it.0),
-            predicted_start_p90: predicted.map(|it| it.1),
-        });
-        self.dispatch(spec.model, effects);
+            predicted_start: start.map(|it| it.expected),
+            predicted_start_p90: start.map(|it| it.p90),
+        };
+        Ok((model, effect))
     }
 
     fn check(&self, spec: &TaskSpec) -> Result<(), RejectReason> {
         if self.last_task.is_some_and(|it| spec.task <= it) {
             return Err(RejectReason::DuplicateTask);
         }
-        let hopeful: Vec<_> = self
+        let hopeful: Vec<ReplicaStatus> = self
             .replicas_of(spec.model)
             .map(|(_, replica)| replica.status)
             .filter(|it| it.availability != Availability::Down)
@@ -47,17 +92,77 @@ impl Core {
         if spec.engine.is_some_and(|engine| hopeful.iter().all(|it| it.engine != engine)) {
             return Err(RejectReason::EngineMismatch);
         }
-        if hopeful.iter().all(|it| !fits(spec, it.context_tokens)) {
-            let context_tokens = hopeful.iter().map(|it| it.context_tokens).max().unwrap_or(0);
+        let mut wanted = bare_route(spec);
+        if hopeful.iter().all(|it| admits(&wanted, it).is_some()) {
+            return Err(RejectReason::PoolMismatch);
+        }
+        wanted.tokens = needed(spec);
+        if hopeful.iter().all(|it| admits(&wanted, it).is_some()) {
+            let largest = hopeful.iter().filter_map(room).max().unwrap_or(0);
+            let context_tokens = u32::try_from(largest).unwrap_or(u32::MAX);
             return Err(RejectReason::ContextOverflow { context_tokens });
         }
         Ok(())
+    }
+
+    fn check_limits(&mut self, spec: &TaskSpec) -> Result<(), RejectReason> {
+        let retry_after = self.config.interactive.max_wait;
+        let now = self.now;
+        let tenant = self.tenants.entry(spec.tenant).or_default();
+        let refuse = |kind, retry_after| Err(RejectReason::Quota { kind, retry_after });
+        if let Err(wait) = tenant.take_request(now) {
+            return refuse(QuotaKind::Requests, wait);
+        }
+        if tenant.policy.tokens_per_min.is_some_and(|it| it < needed(spec)) {
+            return refuse(QuotaKind::TokensOfTask, Micros(0));
+        }
+        if tenant.policy.queued.is_some_and(|it| it <= tenant.queued) {
+            return refuse(QuotaKind::Queued, retry_after);
+        }
+        let open = tenant.queued + tenant.running;
+        if !tenant.holds() && tenant.policy.concurrent.is_some_and(|it| it <= open) {
+            return refuse(QuotaKind::Concurrent, CONCURRENCY_RETRY);
+        }
+        Ok(())
+    }
+
+    /// Takes the task's tokens out of its tenant's limit, unless it is to wait for them.
+    fn reserve(&mut self, spec: &TaskSpec) -> Result<Option<u64>, RejectReason> {
+        let now = self.now;
+        let tenant = self.tenants.entry(spec.tenant).or_default();
+        if tenant.policy.tokens_per_min.is_none() || tenant.holds() {
+            return Ok(None);
+        }
+        let tokens = needed(spec);
+        tenant.reserve(now, tokens).map(|()| Some(tokens)).map_err(|wait| RejectReason::Quota {
+            kind: QuotaKind::Tokens,
+            retry_after: wait.unwrap_or_default(),
+        })
+    }
+
+    fn check_deadline(
+        &self,
+        spec: &TaskSpec,
+        start: Option<Start>,
+        turnovers: u64,
+    ) -> Result<(), RejectReason> {
+        let (Some(deadline), Some(start)) = (spec.deadline, start) else { return Ok(()) };
+        let Some(model) = self.models.get(&spec.model) else { return Ok(()) };
+        let experience = &model.experience;
+        let chance = experience.chance_permille(spec, start, turnovers, deadline);
+        if u64::from(self.config.on_time_percent_min) * 10 <= chance {
+            return Ok(());
+        }
+        let length = experience.length(spec);
+        let earliest = start.expected.plus(experience.service(spec, length));
+        Err(RejectReason::DeadlineUnmet { earliest })
     }
 
     /// Lets the newcomer in if there is room, or by pushing out whom the policy names.
     fn make_room(
         &mut self,
         spec: &TaskSpec,
+        start: Option<Start>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), RejectReason> {
         let capacity = self.config.queue_capacity as usize;
@@ -76,51 +181,91 @@ impl Core {
             FullPolicy::ShedLowPriority => None,
         };
         let Some((victim, ending)) = victim else {
-            let lane = self.queue.len_of_lane(spec.model, spec.class) as u64;
-            let retry_after =
-                self.predict(spec, lane / 2).map_or(self.config.unready_wait, |it| it.0);
+            // Half of the wait is over when half of the queue is gone.
+            let half = start.map(|it| Micros(it.expected.0 / 2));
+            let retry_after = half.unwrap_or(self.config.unready_wait);
             return Err(RejectReason::QueueFull { retry_after });
         };
-        self.end_queued(victim, ending, effects);
+        self.end_waiting(victim, ending, effects);
         Ok(())
     }
 
     fn oldest_of_lowest(&self, model: ModelId) -> Option<TaskId> {
-        [Class::Batch, Class::Interactive]
-            .iter()
-            .find_map(|class| self.queue.oldest(model, *class))
-            .map(|(task, _)| task)
+        [Class::Batch, Class::Interactive].iter().find_map(|class| self.queue.oldest(model, *class))
     }
 
-    /// Predicted start of a task with `ahead` tasks of its lane before it; `None` while nothing is
-    /// Ready.
-    pub(super) fn predict(
-        &self,
-        spec: &TaskSpec,
-        ahead: u64,
-    ) -> Option<(crate::types::Micros, crate::types::Micros)> {
+    /// Which replicas can run the task.
+    pub(super) fn route_of(&self, spec: &TaskSpec) -> Route {
+        let needed = needed(spec);
+        let rooms = self.replicas_of(spec.model).filter_map(|(_, it)| room(&it.status));
+        let tokens = rooms.filter(|it| needed <= *it).min().unwrap_or(needed);
+        Route { tokens, ..bare_route(spec) }
+    }
+
+    /// Slots of the model's replicas that must come free for a task, its own included. `at`: its rank
+    /// in its lane; `None`: at the end of it, before it was queued.
+    ///
+    /// A fluid picture of the decision order: the tenant's lane ahead of the task costs it virtual
+    /// time; while its counter moves from the smallest one to there, every competing tenant moves,
+    /// too, and the other class takes its share.
+    pub(super) fn turnovers(&self, spec: &TaskSpec, at: Option<u64>) -> u64 {
+        let Some(model) = self.models.get(&spec.model) else { return 1 };
+        let (id, tenant, class) = (spec.model, spec.tenant, spec.class);
+        let own = at.unwrap_or_else(|| {
+            let due = self.now.after(spec.deadline.unwrap_or(self.config.class(class).patience));
+            self.queue.rank(id, tenant, class, (due, spec.task))
+        });
+        let cost = u128::from(model.experience.cost(spec));
+        let weight = u128::from(self.queue.weight(tenant));
+        // In thousandths of a token per unit of weight, like the counters.
+        let ahead = u128::from(own) * cost * 1_000 / weight
+            + u128::from(self.queue.lead(id, tenant, class));
+        let waiting = self.queue.len_of_class(id, class) as u128;
+        let weights = u128::from(self.queue.competing_weight(id, class)).max(weight);
+        let before =
+            (ahead * weights / (cost * 1_000)).clamp(u128::from(own), waiting.max(own.into()));
+        let shares = Class::ALL
+            .iter()
+            .filter(|it| **it == class || 0 < self.queue.len_of_class(id, **it))
+            .map(|it| u128::from(self.config.class(*it).weight))
+            .sum::<u128>();
+        let own_share = u128::from(self.config.class(class).weight.max(1));
+        u64::try_from((before + 1) * shares.max(1) / own_share).unwrap_or(u64::MAX)
+    }
+
+    /// Predicted start of a task; `None` while nothing is Ready.
+    pub(super) fn predict(&self, spec: &TaskSpec, turnovers: u64) -> Option<Start> {
         let model = self.models.get(&spec.model)?;
-        let ready = || {
-            self.replicas_of(spec.model)
-                .map(|(_, it)| it)
-                .filter(|it| it.status.availability == Availability::Ready)
-        };
-        let slots: u64 = ready().map(|it| u64::from(it.status.slots)).sum();
-        let busy: usize = ready().map(|it| it.held.len()).sum();
-        if slots == 0 {
+        if model.ready_slots == 0 {
             return None;
         }
-        if ahead == 0 && (busy as u64) < slots {
-            return Some(Default::default());
+        if self.queue.len_of_model(spec.model) == 0 {
+            let route = self.route_of(spec);
+            let takes = |it: &Replica| {
+                admits(&route, &it.status).is_none() && self.has_slot_for(it, spec.class)
+            };
+            if model.free.iter().any(|it| takes(&self.replicas[it])) {
+                return Some(Start::default());
+            }
         }
-        let waits = |class| class == spec.class || self.queue.len_of_lane(spec.model, class) > 0;
-        let weights = Class::ALL.iter().filter(|it| waits(**it)).map(|it| self.policy(*it).weight);
-        let backlog = predict::Backlog {
-            ahead,
-            slots,
-            weight: u64::from(self.policy(spec.class).weight),
-            weight_sum: weights.map(u64::from).sum(),
-        };
-        Some(predict::start(&model.occupancy, spec, backlog))
+        let backlog = Backlog { turnovers, slots: model.ready_slots };
+        Some(model.experience.start(spec, backlog))
+    }
+}
+
+/// What the task itself asks for, its size apart.
+fn bare_route(spec: &TaskSpec) -> Route {
+    let sorted = |pools: &[_]| {
+        let mut pools = pools.to_vec();
+        pools.sort_unstable();
+        pools.dedup();
+        pools
+    };
+    let pools = spec.pools.as_deref();
+    Route {
+        engine: spec.engine,
+        tokens: 0,
+        pin: pools.map_or_else(Vec::new, |it| sorted(&it.pin)),
+        avoid: pools.map_or_else(Vec::new, |it| sorted(&it.avoid)),
     }
 }

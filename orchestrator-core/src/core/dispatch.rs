@@ -1,41 +1,200 @@
-//! From the queue to replicas, and out of the queue when that cannot happen.
+//! From the queue to replicas.
 
-use super::{Core, Phase, Replica, index};
-use crate::event::{Availability, Effect, Ending, Run};
-use crate::placement::{Candidate, place};
-use crate::types::{Attempt, Class, ModelId, ReplicaId, TaskId, Timestamp};
+use std::collections::BTreeMap;
+
+use super::{Core, Phase, Replica, crash};
+use crate::decision::{Choice, DecisionRecord, DropReason};
+use crate::event::{Availability, Effect, Run, Usage};
+use crate::placement::{Candidate, Plan, admits, needed, place};
+use crate::queue::{Next, Route};
+use crate::types::{Attempt, Class, Micros, ModelId, ReplicaId, TaskId, TaskSpec};
 
 impl Core {
     /// Hands waiting tasks of `model` to replicas until one of the two runs out.
     pub(super) fn dispatch(&mut self, model: ModelId, effects: &mut Vec<Effect>) {
-        while let Some((class, task)) =
-            self.queue.head(model, self.now, |it| self.policy(it).max_wait)
-        {
-            let spec = self.tasks[&task].spec;
-            let candidates = self.replicas_of(model).map(|(replica, it)| Candidate {
-                replica,
-                status: it.status,
-                busy: u32::try_from(it.held.len()).unwrap_or(u32::MAX),
-                suspect: it.suspect_until.is_some_and(|until| self.now < until),
-            });
-            let Some(replica) = place(&spec, candidates) else { break };
-            self.start(task, class, replica, effects);
+        self.dispatch_isolated(model, effects);
+        while let Some(next) = self.next(model) {
+            let task = next.key.1;
+            if let Some(ending) = self.out_of_time(task) {
+                self.end_waiting(task, ending, effects);
+                continue;
+            }
+            if self.must_wait_for_tokens(task) {
+                continue;
+            }
+            let (plan, dropped) = self.place(task, self.queue.route(next.place.route));
+            // The key-value cache has no room for it: the slot waits for this task, since smaller
+            // ones would pass it for ever.
+            let Some(plan) = plan else { break };
+            self.decide(task, &plan, dropped, effects);
+            self.start_queued(&next, plan.replica, effects);
+        }
+        self.dispatch_fenced(model, effects);
+        self.preempt(model, effects);
+    }
+
+    /// The task that is served next, among those that some free replica can run.
+    fn next(&self, id: ModelId) -> Option<Next> {
+        let model = self.models.get(&id)?;
+        if model.free.is_empty() {
+            return None;
+        }
+        self.queue.next(id, self.now, &self.config, |_, route, class| {
+            model.free.iter().any(|it| {
+                let replica = &self.replicas[it];
+                admits(route, &replica.status).is_none() && self.has_slot_for(replica, class)
+            })
+        })
+    }
+
+    /// A free slot that is not set aside for interactive work.
+    pub(super) fn has_slot_for(&self, replica: &Replica, class: Class) -> bool {
+        let set_aside = match class {
+            Class::Interactive => 0,
+            // One slot always remains for batch work.
+            Class::Batch => self.config.headroom_slots.min(replica.status.slots.saturating_sub(1)),
+        };
+        set_aside < replica.free_slots()
+    }
+
+    /// Takes the task's tokens out of its tenant's limit; if they do not suffice, the tenant waits.
+    fn must_wait_for_tokens(&mut self, id: TaskId) -> bool {
+        let (tenant, tokens) = (self.task(id).spec.tenant, needed(&self.task(id).spec));
+        let now = self.now;
+        let Some(state) = self.tenants.get_mut(&tenant) else { return false };
+        if !state.holds() || state.policy.tokens_per_min.is_none() {
+            return false;
+        }
+        if self.tasks[&id].reserved.is_some() {
+            return false;
+        }
+        match state.reserve(now, tokens) {
+            Ok(()) => {
+                self.task_mut(id).reserved = Some((now, tokens));
+                false
+            }
+            Err(wait) => {
+                // A limit that was lowered below the task: it waits until it is raised.
+                let until = now.after(wait.unwrap_or(Micros::seconds(60)));
+                state.held_until = Some(until);
+                self.set_timer(until, super::timers::Timer::Tenant(tenant));
+                self.queue.hold(tenant, true);
+                true
+            }
         }
     }
 
-    fn start(&mut self, task: TaskId, class: Class, replica: ReplicaId, effects: &mut Vec<Effect>) {
-        let weight = self.policy(class).weight;
-        let entry = self.tasks.get_mut(&task).expect("a queued task is known");
-        entry.attempts += 1;
-        let attempt = Attempt(entry.attempts);
-        let run = Run { task, attempt, replica };
-        entry.phase = Phase::Running { run, since: self.now };
-        let model = entry.spec.model;
-        self.queue.take(model, class, task, weight);
-        self.models.entry(model).or_default().running[index(class)] += 1;
-        let held = &mut self.replicas.get_mut(&replica).expect("placement names a replica").held;
-        held.insert((task, attempt));
-        effects.push(Effect::Dispatch(run));
+    fn place(&self, id: TaskId, route: &Route) -> (Option<Plan>, BTreeMap<DropReason, u32>) {
+        let task = self.task(id);
+        let model = &self.models[&task.spec.model];
+        let mut dropped = BTreeMap::new();
+        let warm = self.warm_replica(&task.spec);
+        let length = model.experience.length(&task.spec).saturating_sub(task.kept_tokens);
+        let candidates = model
+            .free
+            .iter()
+            .map(|it| (*it, &self.replicas[it]))
+            .filter(|(_, it)| self.has_slot_for(it, task.spec.class))
+            .map(|(id, it)| self.candidate(id, it, &task.spec, length, warm == Some(id)));
+        let plan = place(&task.spec, route, candidates, &mut dropped);
+        (plan, dropped)
+    }
+
+    fn candidate(
+        &self,
+        replica: ReplicaId,
+        state: &Replica,
+        spec: &TaskSpec,
+        length: u32,
+        warm: bool,
+    ) -> Candidate {
+        let speed = if state.speed.is_measured() {
+            &state.speed
+        } else {
+            &self.models[&spec.model].experience.speed
+        };
+        let prefill = if warm { 0 } else { speed.prefill(spec.prompt_tokens) };
+        let decode = speed.decode(length, state.busy() + 1, state.status.slots);
+        Candidate {
+            replica,
+            status: state.status,
+            busy: state.busy(),
+            kv_reserved: state.kv_reserved,
+            warm,
+            takes: Micros(prefill.saturating_add(decode)),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        id: TaskId,
+        plan: &Plan,
+        mut dropped: BTreeMap<DropReason, u32>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let model = &self.models[&self.task(id).spec.model];
+        for it in model.replicas.iter().filter(|it| !model.free.contains(it)) {
+            *dropped.entry(self.replicas[it].drop_reason()).or_default() += 1;
+        }
+        effects.push(Effect::Decided(Box::new(DecisionRecord {
+            task: id,
+            at: self.now,
+            replica: plan.replica,
+            warm: plan.warm,
+            choice: plan.choice,
+            candidates: plan.candidates.clone(),
+            dropped: dropped.into_iter().collect(),
+        })));
+    }
+
+    fn start_queued(&mut self, next: &Next, replica: ReplicaId, effects: &mut Vec<Effect>) {
+        let task = next.key.1;
+        let model = self.task(task).spec.model;
+        self.queue.served(model, next.place, self.now);
+        self.leave_waiting(task);
+        self.run(task, replica, effects);
+    }
+
+    /// The task occupies a slot from here on.
+    pub(super) fn run(&mut self, id: TaskId, replica: ReplicaId, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        let task = self.tasks.get_mut(&id).expect("a waiting task is known");
+        task.attempts += 1;
+        let run = Run { task: id, attempt: Attempt(task.attempts), replica };
+        task.phase = Phase::Running { run, since: now, stopping: false, progress: now };
+        task.usage = Usage::default();
+        let (model, tenant, class) = (task.spec.model, task.spec.tenant, task.spec.class);
+        let (kept_tokens, tokens) = (task.kept_tokens, needed(&task.spec));
+        let first = task.attempts == 1;
+        let (predicted, turnovers, waited) =
+            (task.predicted, task.turnovers, now.since(task.admitted));
+        let state = self.models.entry(model).or_default();
+        state.running[class.index()] += 1;
+        if first {
+            state.experience.record_wait(predicted, turnovers, waited);
+        }
+        self.tenants.entry(tenant).or_default().running += 1;
+        let held = self.replicas.get_mut(&replica).expect("placement names a replica");
+        held.hold(id, run.attempt, tokens);
+        self.refresh_free(replica);
+        self.charge_prompt(id);
+        self.refresh_hold(tenant, effects);
+        effects.push(Effect::Dispatch { run, kept_tokens });
+    }
+
+    /// The first attempt's prompt is the tenant's; that of one after a preemption belongs to the
+    /// tenant for whom it was stopped; after a failure nobody pays.
+    fn charge_prompt(&mut self, id: TaskId) {
+        let task = self.task_mut(id);
+        let (model, tenant, class) = (task.spec.model, task.spec.tenant, task.spec.class);
+        let prompt = task.spec.prompt_tokens;
+        if let Some(cause) = task.stopped_for.take() {
+            let again = i64::from(prompt) + i64::from(task.kept_tokens);
+            self.charge((model, cause, Class::Interactive), again, self.config.prices.input);
+        } else if task.prompt_charged == 0 && task.kept_tokens == 0 {
+            task.prompt_charged = prompt;
+            self.charge((model, tenant, class), i64::from(prompt), self.config.prices.input);
+        }
     }
 
     pub(super) fn replicas_of(
@@ -46,33 +205,63 @@ impl Core {
         ids.filter_map(|id| self.replicas.get(id).map(|it| (*id, it)))
     }
 
-    /// Ends tasks that have waited `unready_wait` without a Ready replica.
-    pub(super) fn expire(&mut self, model: ModelId, effects: &mut Vec<Effect>) {
-        let coming =
-            self.replicas_of(model).any(|(_, it)| it.status.availability != Availability::Down);
-        while self.next_expiry(model).is_some_and(|it| it <= self.now) {
-            let Some((task, _)) = self.oldest_waiting(model) else { break };
-            self.end_queued(task, Ending::NoReplica { coming }, effects);
+    /// The replica that ran the session's last turn and still holds it.
+    pub(super) fn warm_replica(&self, spec: &TaskSpec) -> Option<ReplicaId> {
+        let crash::Home { replica, incarnation } = self.sessions.home(spec.session?)?;
+        let known = self.replicas.get(&replica)?;
+        (known.status.incarnation == incarnation).then_some(replica)
+    }
+
+    /// While a waiting model has the right of way, its resident takes what arrived earlier, oldest
+    /// first, and nothing else.
+    fn dispatch_fenced(&mut self, model: ModelId, effects: &mut Vec<Effect>) {
+        let fenced: Vec<ReplicaId> = self
+            .replicas_of(model)
+            .filter(|(_, it)| it.fence.is_some())
+            .map(|(id, _)| id)
+            .collect();
+        for replica in fenced {
+            while let Some(next) = self.before_fence(model, replica) {
+                let choice = Choice::Only;
+                let candidates = Vec::new();
+                let plan = Plan { replica, warm: false, choice, candidates };
+                self.decide(next.key.1, &plan, BTreeMap::new(), effects);
+                self.start_queued(&next, replica, effects);
+            }
         }
     }
 
-    /// When the longest-waiting task of a model without a Ready replica has waited enough.
-    pub(super) fn next_expiry(&self, model: ModelId) -> Option<Timestamp> {
-        // A model that no replica ever served has no entry; its tasks were refused.
-        let unready_since = self.models.get(&model)?.unready_since?;
-        let (_, admitted) = self.oldest_waiting(model)?;
-        Some(admitted.max(unready_since).after(self.config.unready_wait))
+    fn before_fence(&self, model: ModelId, id: ReplicaId) -> Option<Next> {
+        let replica = self.replicas.get(&id)?;
+        let fence = replica.fence?;
+        if replica.status.availability != Availability::Ready || replica.free_slots() == 0 {
+            return None;
+        }
+        let oldest = |class| {
+            let routes = self.queue.routes_of(model);
+            routes
+                .filter(|(_, route)| admits(route, &replica.status).is_none())
+                .filter_map(move |(route, _)| self.queue.oldest_on(route, class))
+        };
+        let task = Class::ALL.into_iter().flat_map(oldest).min()?;
+        let Phase::Queued(place) = self.task(task).phase else { return None };
+        (task < fence && !self.queue.is_held(place.tenant))
+            .then(|| Next { place, key: self.key(task) })
     }
+}
 
-    fn oldest_waiting(&self, model: ModelId) -> Option<(TaskId, Timestamp)> {
-        Class::ALL.iter().filter_map(|it| self.queue.oldest(model, *it)).min_by_key(|it| it.1)
-    }
-
-    /// Takes a waiting task out of the queue for good.
-    pub(super) fn end_queued(&mut self, task: TaskId, ending: Ending, effects: &mut Vec<Effect>) {
-        let entry = self.tasks.remove(&task).expect("a queued task is known");
-        let removed = self.queue.remove(entry.spec.model, entry.spec.class, task);
-        assert!(removed, "a task that is not running waits");
-        effects.push(Effect::Ended { task, ending });
+impl Replica {
+    /// Why it is no candidate, for one that is not free.
+    pub(super) fn drop_reason(&self) -> DropReason {
+        match self.status.availability {
+            Availability::Unloaded => DropReason::ModelNotResident,
+            Availability::Coming | Availability::Down => DropReason::NotReady,
+            Availability::Draining => DropReason::Draining,
+            Availability::Ready if self.suspect_until.is_some() => DropReason::Suspect,
+            Availability::Ready if self.reserved_for.is_some() || self.fence.is_some() => {
+                DropReason::Reserved
+            }
+            Availability::Ready => DropReason::NoSlot,
+        }
     }
 }

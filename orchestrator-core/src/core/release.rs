@@ -1,15 +1,25 @@
-//! Ends of attempts, cancellation, slots coming free and replicas changing under them.
+//! Progress and ends of attempts, cancellation, slots coming free.
 
-use super::{ATTEMPTS_MAX, Core, Phase, Replica, SUSPECT_FOR, index};
-use crate::event::{Availability, Effect, Ending, ReplicaStatus, Report, Run};
-use crate::types::{ModelId, ReplicaId, TaskId, Timestamp};
+use super::timers::Timer;
+use super::{Core, Phase};
+use crate::event::{Effect, Ending, Report, Run, Usage};
+use crate::types::{Class, Micros, ModelId, ReplicaId, TaskId, Timestamp};
+
+/// Attempts of one task that fail before it does, and the pause for a replica that took none.
+pub(super) const ATTEMPTS_MAX: u32 = 3;
+const SUSPECT_FOR: Micros = Micros(1_000_000);
 
 impl Core {
     pub(super) fn cancel_requested(&mut self, task: TaskId, effects: &mut Vec<Effect>) {
         let Some(entry) = self.tasks.get(&task) else { return };
-        match entry.phase {
-            Phase::Queued => self.end_queued(task, Ending::Cancelled, effects),
-            Phase::Running { run, .. } => {
+        match entry.running() {
+            None => {
+                let model = entry.spec.model;
+                self.end_waiting(task, Ending::Cancelled, effects);
+                // It may have kept a slot or a replica for itself.
+                self.dispatch(model, effects);
+            }
+            Some(run) => {
                 // The slot stays held: it is the engine that says when it is free.
                 self.end_running(task, Ending::Cancelled, effects);
                 effects.push(Effect::CancelOnReplica(run));
@@ -17,109 +27,227 @@ impl Core {
         }
     }
 
+    pub(super) fn progressed(&mut self, run: Run, usage: Usage, effects: &mut Vec<Effect>) {
+        if self.is_current(run) {
+            self.settle(run, usage);
+            self.clear_suspicion(run.task, effects);
+        }
+    }
+
     pub(super) fn finished(
         &mut self,
         run: Run,
         report: Report,
-        slot_free: bool,
+        usage: Usage,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(since) = self.running_since(run) {
-            match report {
-                Report::Completed => {
-                    let model = self.tasks[&run.task].spec.model;
-                    let took = self.now.since(since);
-                    self.models.entry(model).or_default().occupancy.record(took);
-                    self.end_running(run.task, Ending::Completed, effects);
-                }
-                Report::Failed => self.end_running(run.task, Ending::Failed, effects),
-                Report::NotTaken => self.not_taken(run, effects),
-            }
+        if !self.is_current(run) {
+            return;
         }
-        if slot_free {
-            self.slot_free(run, effects);
+        if report == Report::NotTaken {
+            self.not_taken(run, effects);
+            return;
+        }
+        self.settle(run, usage);
+        match report {
+            Report::Completed => {
+                self.learn(run);
+                self.end_running(run.task, Ending::Completed, effects);
+            }
+            Report::Failed => self.end_running(run.task, Ending::Failed, effects),
+            Report::Preempted => {
+                let (model, tenant) =
+                    (self.task(run.task).spec.model, self.task(run.task).spec.tenant);
+                self.requeue(run.task);
+                self.refresh_hold(tenant, effects);
+                self.dispatch(model, effects);
+            }
+            Report::NotTaken => unreachable!("handled above"),
         }
     }
 
-    /// `None` unless `run` is the task's current attempt.
-    fn running_since(&self, run: Run) -> Option<Timestamp> {
-        match self.tasks.get(&run.task)?.phase {
-            Phase::Running { run: current, since } if current == run => Some(since),
-            Phase::Running { .. } | Phase::Queued => None,
+    pub(super) fn is_current(&self, run: Run) -> bool {
+        self.tasks.get(&run.task).is_some_and(|it| it.running() == Some(run))
+    }
+
+    /// Charges what was used since the last report, and learns how fast the replica is.
+    fn settle(&mut self, run: Run, usage: Usage) {
+        let now = self.now;
+        let replica = self.replicas.get(&run.replica);
+        let (busy, slots) = replica.map_or((1, 1), |it| (it.busy(), it.status.slots));
+        let task = self.tasks.get_mut(&run.task).expect("the caller looked it up");
+        let Phase::Running { since, ref mut progress, .. } = task.phase else { return };
+        let (before, took) = (task.usage, now.since(*progress));
+        // A report never takes back: what comes late or garbled counts as nothing new.
+        let output = usage.output_tokens.max(before.output_tokens);
+        let made = output - before.output_tokens;
+        let prompt = usage.prompt_tokens.filter(|_| before.prompt_tokens.is_none());
+        task.usage.output_tokens = output;
+        task.usage.prompt_tokens = before.prompt_tokens.or(prompt);
+        let first = before.output_tokens == 0 && 0 < made;
+        let prefilled = task.spec.prompt_tokens.saturating_add(task.kept_tokens);
+        if 0 < made {
+            *progress = now;
+        }
+        let owner = (task.spec.model, task.spec.tenant, task.spec.class);
+        let correction = prompt.filter(|_| task.attempts == 1).map_or(0, |actual| {
+            let estimate = std::mem::replace(&mut task.prompt_charged, actual);
+            i64::from(actual) - i64::from(estimate)
+        });
+        if first {
+            self.learn_prefill(run.replica, owner.0, prompt.unwrap_or(prefilled), now.since(since));
+        } else if 0 < made {
+            self.learn_decode(run.replica, owner.0, (made, took), (busy, slots));
+        }
+        self.charge(owner, correction, self.config.prices.input);
+        self.charge(owner, i64::from(made), self.config.prices.output);
+    }
+
+    fn learn_prefill(&mut self, replica: ReplicaId, model: ModelId, tokens: u32, took: Micros) {
+        if let Some(it) = self.replicas.get_mut(&replica) {
+            it.speed.record_prefill(tokens, took);
+        }
+        self.models.entry(model).or_default().experience.speed.record_prefill(tokens, took);
+    }
+
+    fn learn_decode(
+        &mut self,
+        replica: ReplicaId,
+        model: ModelId,
+        (made, took): (u32, Micros),
+        (busy, slots): (u32, u32),
+    ) {
+        if let Some(it) = self.replicas.get_mut(&replica) {
+            it.speed.record_decode(made, took, busy, slots);
+        }
+        let shared = &mut self.models.entry(model).or_default().experience.speed;
+        shared.record_decode(made, took, busy, slots);
+    }
+
+    /// What a finished task teaches.
+    fn learn(&mut self, run: Run) {
+        let now = self.now;
+        let prices = self.config.prices;
+        let task = &self.tasks[&run.task];
+        let Phase::Running { since, .. } = task.phase else { return };
+        let (spec, output, took) = (&task.spec, task.output(), now.since(since));
+        let model = self.models.entry(spec.model).or_default();
+        let cost_milli = u64::from(model.policy.cost_milli.max(1));
+        let tokens = u64::from(prices.input) * u64::from(spec.prompt_tokens)
+            + u64::from(prices.output) * u64::from(output);
+        model.experience.record_cost(tokens.saturating_mul(cost_milli));
+        model.experience.record_finished(spec, output, took);
+        let incarnation = self.replicas.get(&run.replica).map(|it| it.status.incarnation);
+        if let (Some(session), Some(incarnation)) = (spec.session, incarnation) {
+            self.sessions.remember(session, run.replica, incarnation);
         }
     }
 
     /// Back to its old place in the queue, unless it has been sent often enough.
     fn not_taken(&mut self, run: Run, effects: &mut Vec<Effect>) {
         if let Some(it) = self.replicas.get_mut(&run.replica) {
-            it.suspect_until = Some(self.now.after(SUSPECT_FOR));
+            let until = self.now.after(SUSPECT_FOR);
+            it.suspect_until = Some(until);
+            self.set_timer(until, Timer::Suspect(run.replica));
+            self.refresh_free(run.replica);
         }
-        let entry = self.tasks.get_mut(&run.task).expect("a running task is known");
-        if ATTEMPTS_MAX <= entry.attempts {
+        let task = self.task_mut(run.task);
+        task.failures += 1;
+        if ATTEMPTS_MAX <= task.failures {
             self.end_running(run.task, Ending::AttemptsExhausted, effects);
             return;
         }
-        entry.phase = Phase::Queued;
-        let (spec, admitted) = (entry.spec, entry.admitted);
-        self.models.entry(spec.model).or_default().running[index(spec.class)] -= 1;
-        self.queue.push(spec.model, spec.class, run.task, admitted);
-        self.dispatch(spec.model, effects);
+        let charged = i64::from(std::mem::take(&mut task.prompt_charged));
+        let owner = (task.spec.model, task.spec.tenant, task.spec.class);
+        self.charge(owner, -charged, self.config.prices.input);
+        self.requeue(run.task);
+        self.refresh_hold(owner.1, effects);
+        self.dispatch(owner.0, effects);
+    }
+
+    /// From running to waiting: in the queue, in the place of its arrival, or alone.
+    pub(super) fn requeue(&mut self, id: TaskId) {
+        self.leave_running(id);
+        self.drop_reservation(id);
+        let task = self.task_mut(id);
+        task.kept_tokens = task.output();
+        task.usage = Usage::default();
+        let (model, owner) = (task.spec.model, (task.spec.tenant, task.spec.class));
+        if task.suspicion.must_run_alone() {
+            task.phase = Phase::Isolated;
+            self.models.entry(model).or_default().isolated.insert(id);
+        } else {
+            let (route, key) = (self.route_of(&self.task(id).spec), self.key(id));
+            let place = self.queue.push(model, route, owner, key, self.now);
+            self.tenants.entry(owner.0).or_default().queued += 1;
+            self.task_mut(id).phase = Phase::Queued(place);
+        }
+        self.watch_unready(model);
     }
 
     pub(super) fn slot_free(&mut self, run: Run, effects: &mut Vec<Effect>) {
         // A confirmation that comes before the attempt's own end would free a slot in use.
-        if self.running_since(run).is_some() {
+        if self.is_current(run) {
             return;
         }
         let Some(replica) = self.replicas.get_mut(&run.replica) else { return };
-        if replica.held.remove(&(run.task, run.attempt)) {
+        if replica.release(run.task, run.attempt) {
             let model = replica.status.model;
+            self.refresh_free(run.replica);
             self.dispatch(model, effects);
         }
     }
 
-    pub(super) fn replica_changed(
-        &mut self,
-        id: ReplicaId,
-        status: ReplicaStatus,
-        effects: &mut Vec<Effect>,
-    ) {
-        let fresh = || Replica { status, held: Default::default(), suspect_until: None };
-        let replica = self.replicas.entry(id).or_insert_with(fresh);
-        let before = std::mem::replace(&mut replica.status, status);
-        if before.incarnation != status.incarnation {
-            // The process that held them is gone.
-            replica.held.clear();
-            replica.suspect_until = None;
+    pub(super) fn end_running(&mut self, id: TaskId, ending: Ending, effects: &mut Vec<Effect>) {
+        let tenant = self.task(id).spec.tenant;
+        let model = self.task(id).spec.model;
+        self.leave_running(id);
+        let reopened = self.drop_reservation(id);
+        self.forget(id);
+        effects.push(Effect::Ended { task: id, ending });
+        self.refresh_hold(tenant, effects);
+        if reopened {
+            self.dispatch(model, effects);
         }
-        if before.model != status.model {
-            self.models.entry(before.model).or_default().replicas.remove(&id);
-            self.note_readiness(before.model);
-        }
-        self.models.entry(status.model).or_default().replicas.insert(id);
-        self.note_readiness(status.model);
-        self.dispatch(status.model, effects);
     }
 
-    pub(super) fn replica_removed(&mut self, id: ReplicaId) {
-        let Some(replica) = self.replicas.remove(&id) else { return };
-        let model = replica.status.model;
-        self.models.entry(model).or_default().replicas.remove(&id);
-        self.note_readiness(model);
+    /// The task no longer runs; its slot may still be held.
+    pub(super) fn leave_running(&mut self, id: TaskId) {
+        let task = self.task(id);
+        let Phase::Running { stopping, .. } = task.phase else { return };
+        let (model, tenant, class) = (task.spec.model, task.spec.tenant, task.spec.class);
+        let state = self.models.entry(model).or_default();
+        state.running[class.index()] -= 1;
+        state.stopping -= u64::from(stopping);
+        self.tenants.entry(tenant).or_default().running -= 1;
     }
 
-    fn note_readiness(&mut self, model: ModelId) {
-        let ready =
-            self.replicas_of(model).any(|(_, it)| it.status.availability == Availability::Ready);
+    /// The task is over: what it reserved and did not use goes back.
+    pub(super) fn forget(&mut self, id: TaskId) {
+        let task = self.tasks.remove(&id).expect("a task that ends is known");
+        let Some((since, reserved)) = task.reserved else { return };
+        let used = u64::from(task.prompt_charged) + u64::from(task.output());
+        if let Some(tenant) = self.tenants.get_mut(&task.spec.tenant) {
+            tenant.refund(since, reserved.saturating_sub(used));
+        }
+    }
+
+    /// A pause is over.
+    pub(super) fn try_again(&mut self, replica: ReplicaId, effects: &mut Vec<Effect>) {
         let now = self.now;
-        let since = &mut self.models.entry(model).or_default().unready_since;
-        *since = if ready { None } else { since.or(Some(now)) };
+        let Some(state) = self.replicas.get_mut(&replica) else { return };
+        state.suspect_until = state.suspect_until.filter(|until| now < *until);
+        let model = state.status.model;
+        self.refresh_free(replica);
+        self.dispatch(model, effects);
     }
 
-    fn end_running(&mut self, task: TaskId, ending: Ending, effects: &mut Vec<Effect>) {
-        let entry = self.tasks.remove(&task).expect("a running task is known");
-        let model = self.models.entry(entry.spec.model).or_default();
-        model.running[index(entry.spec.class)] -= 1;
-        effects.push(Effect::Ended { task, ending });
+    /// The task that has waited longest for a model.
+    pub(super) fn oldest_waiting(&self, model: ModelId) -> Option<TaskId> {
+        Class::ALL.iter().filter_map(|it| self.queue.oldest(model, *it)).min()
+    }
+
+    pub(super) fn admitted(&self, task: TaskId) -> Timestamp {
+        self.task(task).admitted
     }
 }

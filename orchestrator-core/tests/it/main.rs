@@ -1,6 +1,7 @@
 //! The core's rules as scripts with their timelines, and its invariants under arbitrary events.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod placement;
 mod properties;
 mod rules;
 mod script;

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator_core::{
-    Attempt, Availability, Class, Core, CoreConfig, Effect, EngineId, Event, FullPolicy, ModelId,
-    ReplicaId, ReplicaStatus, Report, Run, TaskId, TaskSpec, Timestamp,
+    Attempt, Availability, Class, Core, CoreConfig, DeviceId, Effect, EngineId, Event, Footprint,
+    FullPolicy, Micros, ModelId, ModelPolicy, OnExceed, PoolChoice, PoolId, Rate, ReplicaId,
+    ReplicaStatus, Report, Run, SessionId, TaskId, TaskSpec, TenantId, TenantPolicy, Timestamp,
+    Usage,
 };
 use proptest::prelude::*;
 
@@ -15,55 +17,144 @@ fn class() -> impl Strategy<Value = Class> {
 }
 
 fn run() -> impl Strategy<Value = Run> {
-    (0..40_u64, 1..4_u32, 0..3_u32).prop_map(|(task, attempt, replica)| Run {
+    (0..40_u64, 1..4_u32, 0..4_u32).prop_map(|(task, attempt, replica)| Run {
         task: TaskId(task),
         attempt: Attempt(attempt),
         replica: ReplicaId(replica),
     })
 }
 
+fn usage() -> impl Strategy<Value = Usage> {
+    (prop::option::of(0..50_u32), prop_oneof![0..60_u32, Just(u32::MAX)])
+        .prop_map(|(prompt_tokens, output_tokens)| Usage { prompt_tokens, output_tokens })
+}
+
 fn status() -> impl Strategy<Value = ReplicaStatus> {
     let availability = prop_oneof![
-        4 => Just(Availability::Ready),
+        5 => Just(Availability::Ready),
         1 => Just(Availability::Coming),
         1 => Just(Availability::Draining),
+        2 => Just(Availability::Unloaded),
         1 => Just(Availability::Down),
     ];
-    (0..2_u32, 0..3_u64, availability, 0..4_u32).prop_map(
-        |(model, incarnation, availability, slots)| ReplicaStatus {
-            model: ModelId(model),
-            engine: EngineId(0),
+    let sizes =
+        (0..4_u32, prop_oneof![Just(0), Just(60), Just(100)], prop_oneof![Just(0), 40..200_u32]);
+    (0..2_u32, 0..2_u32, 0..3_u64, availability, sizes, any::<bool>()).prop_map(
+        |(
+            model,
+            pool,
             incarnation,
             availability,
-            slots,
-            context_tokens: 100,
+            (slots, context_tokens, kv_tokens),
+            interruptible,
+        )| {
+            ReplicaStatus {
+                model: ModelId(model),
+                pool: PoolId(pool),
+                engine: EngineId(0),
+                incarnation,
+                availability,
+                slots,
+                context_tokens,
+                kv_tokens,
+                interruptible,
+            }
+        },
+    )
+}
+
+fn spec() -> impl Strategy<Value = TaskSpec> {
+    let limits = (
+        prop::option::of(prop_oneof![0..20_000_000_u64, Just(u64::MAX)]),
+        prop::option::of(prop_oneof![0..20_000_000_u64, Just(u64::MAX)]),
+        prop::option::of(prop_oneof![0..60_u32, Just(u32::MAX)]),
+    );
+    let pools = prop_oneof![
+        4 => Just(None),
+        1 => (0..3_u32).prop_map(|it| Some(PoolChoice { pin: vec![PoolId(it)], ..PoolChoice::default() })),
+        1 => (0..3_u32).prop_map(|it| Some(PoolChoice { avoid: vec![PoolId(it)], ..PoolChoice::default() })),
+        1 => (0..3_u32).prop_map(|it| Some(PoolChoice { prefer: vec![PoolId(it)], ..PoolChoice::default() })),
+    ];
+    let sizes = (prop_oneof![0..40_u32, Just(u32::MAX)], prop_oneof![0..120_u32, Just(u32::MAX)]);
+    let ids = (0..40_u64, 0..2_u32, 0..3_u32, class(), prop::option::of(0..3_u64));
+    (ids, sizes, limits, pools).prop_map(
+        |(
+            (task, model, tenant, class, session),
+            (prompt, max),
+            (deadline, ttl, expected),
+            pools,
+        )| {
+            TaskSpec {
+                task: TaskId(task),
+                model: ModelId(model),
+                tenant: TenantId(tenant),
+                class,
+                prompt_tokens: prompt,
+                max_tokens: max,
+                expected_tokens: expected,
+                deadline: deadline.map(Micros),
+                ttl: ttl.map(Micros),
+                session: session.map(SessionId),
+                engine: None,
+                pools: pools.map(Box::new),
+            }
+        },
+    )
+}
+
+fn tenant_policy() -> impl Strategy<Value = TenantPolicy> {
+    let limit = || prop::option::of(0..3_u32);
+    (0..3_000_u32, limit(), limit(), limit(), prop::option::of(0..300_u64), any::<bool>()).prop_map(
+        |(weight_milli, queued, concurrent, rate, tokens_per_min, hold)| TenantPolicy {
+            weight_milli,
+            queued,
+            concurrent,
+            requests: rate.map(|it| Rate { per_s: it, burst: it }),
+            tokens_per_min,
+            on_exceed: if hold { OnExceed::Hold } else { OnExceed::Reject },
         },
     )
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let report = prop_oneof![Just(Report::Completed), Just(Report::Failed), Just(Report::NotTaken)];
-    let submit =
-        (0..40_u64, 0..2_u32, class(), 0..120_u32).prop_map(|(task, model, class, max)| {
-            Event::Submitted(TaskSpec {
-                task: TaskId(task),
-                model: ModelId(model),
-                class,
-                prompt_tokens: 1,
-                max_tokens: max,
-                engine: None,
-            })
-        });
+    let report = prop_oneof![
+        3 => Just(Report::Completed),
+        1 => Just(Report::Failed),
+        1 => Just(Report::NotTaken),
+        1 => Just(Report::Preempted),
+    ];
+    let replica = || (0..4_u32).prop_map(ReplicaId);
+    let footprint = (0..2_u32, 0..12_u64, 0..3_000_000_u64, any::<bool>()).prop_map(
+        |(device, bytes, load, pinned)| Footprint {
+            memory_bytes: vec![(DeviceId(device), bytes)],
+            load: Micros(load),
+            pinned,
+        },
+    );
     prop_oneof![
-        6 => submit,
+        10 => spec().prop_map(Event::Submitted),
         1 => (0..40_u64).prop_map(|it| Event::CancelRequested { task: TaskId(it) }),
-        1 => (run(), report, any::<bool>())
-            .prop_map(|(run, report, slot_free)| Event::Finished { run, report, slot_free }),
+        3 => (run(), usage()).prop_map(|(run, usage)| Event::Progress { run, usage }),
+        3 => (run(), report, usage(), any::<bool>()).prop_map(|(run, report, usage, slot_free)| {
+            Event::Finished { run, report, usage, slot_free }
+        }),
         1 => run().prop_map(Event::SlotConfirmedFree),
-        2 => (0..3_u32, status())
-            .prop_map(|(id, status)| Event::ReplicaChanged { replica: ReplicaId(id), status }),
-        1 => (0..3_u32).prop_map(|id| Event::ReplicaRemoved { replica: ReplicaId(id) }),
-        1 => Just(Event::Tick),
+        4 => (replica(), status())
+            .prop_map(|(replica, status)| Event::ReplicaChanged { replica, status }),
+        1 => (replica(), 0..3_u64)
+            .prop_map(|(replica, incarnation)| Event::ReplicaFailed { replica, incarnation }),
+        1 => replica().prop_map(|replica| Event::ReplicaRemoved { replica }),
+        1 => (replica(), footprint)
+            .prop_map(|(replica, footprint)| Event::FootprintChanged { replica, footprint }),
+        1 => (0..2_u32, 0..20_u64).prop_map(|(device, memory_bytes)| {
+            Event::DeviceChanged { device: DeviceId(device), memory_bytes }
+        }),
+        1 => (0..3_u32, tenant_policy())
+            .prop_map(|(it, policy)| Event::TenantChanged { tenant: TenantId(it), policy }),
+        1 => (0..2_u32, 0..5_000_u32).prop_map(|(model, cost_milli)| {
+            Event::ModelChanged { model: ModelId(model), policy: ModelPolicy { cost_milli } }
+        }),
+        2 => Just(Event::Tick),
     ]
 }
 
@@ -72,6 +163,7 @@ fn event() -> impl Strategy<Value = Event> {
 struct Shadow {
     open: BTreeSet<TaskId>,
     running: BTreeMap<TaskId, Run>,
+    preempted: BTreeMap<TaskId, u32>,
 }
 
 impl Shadow {
@@ -79,8 +171,7 @@ impl Shadow {
     fn observe(&mut self, effect: &Effect) {
         match effect {
             Effect::Admitted { task, .. } => assert!(self.open.insert(*task), "admitted twice"),
-            Effect::Rejected { .. } => {}
-            Effect::Dispatch(run) => {
+            Effect::Dispatch { run, .. } => {
                 assert!(self.open.contains(&run.task), "dispatch of a task that is not open");
                 let before = self.running.insert(run.task, *run);
                 assert!(
@@ -91,37 +182,58 @@ impl Shadow {
             Effect::CancelOnReplica(run) => {
                 assert_eq!(self.running.get(&run.task), Some(run), "stop of what does not run");
             }
+            Effect::Preempt(run) => {
+                assert_eq!(self.running.get(&run.task), Some(run), "stop of what does not run");
+                let times = self.preempted.entry(run.task).or_default();
+                *times += 1;
+                assert!(*times <= 2, "preempted a third time");
+            }
             Effect::Ended { task, .. } => assert!(self.open.remove(task), "ended twice"),
+            Effect::Rejected { .. }
+            | Effect::Load { .. }
+            | Effect::Unload { .. }
+            | Effect::Decided(_) => {}
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     // OC-CORE-1001, OC-CORE-1005, OC-CORE-1010, OC-CORE-1033
     #[test]
     fn invariants_hold_after_arbitrary_events(
-        script in prop::collection::vec((0..90_000_000_u64, event(), any::<bool>()), 1..120),
+        script in prop::collection::vec((0..90_000_000_u64, event(), any::<bool>()), 1..150),
         policy in prop_oneof![
             Just(FullPolicy::Reject), Just(FullPolicy::DropLru), Just(FullPolicy::ShedLowPriority)
         ],
+        headroom_slots in 0..2_u32,
+        strict_classes in any::<bool>(),
     ) {
-        let config = CoreConfig { full_policy: policy, queue_capacity: 3, ..CONFIG };
+        let config = CoreConfig {
+            full_policy: policy,
+            queue_capacity: 3,
+            preemptions_per_min: 2,
+            headroom_slots,
+            strict_classes,
+            ..CONFIG
+        };
         let mut core = Core::new(config);
         let mut twin = Core::new(config);
         let mut shadow = Shadow::default();
         let mut submitted = 0;
         let mut now = 0;
         for (step, event, plausible) in script {
-            now += step / 10;
+            now += step / 30;
             let event = steer(event, plausible, &mut submitted, &shadow);
-            let effects = core.apply(Timestamp(now), event.clone());
+            // A clock that steps back counts as one that stands still.
+            let told = if step % 17 == 0 { now / 2 } else { now };
+            let effects = core.apply(Timestamp(told), event.clone());
             // Same events, same effects.
-            assert_eq!(effects, twin.apply(Timestamp(now), event.clone()));
+            assert_eq!(effects, twin.apply(Timestamp(told), event.clone()));
             effects.iter().for_each(|it| shadow.observe(it));
             assert_eq!(core.violations(), Vec::<String>::new(), "after {event:?}");
-            assert!(core.queued() <= 12, "the queue is bounded");
+            assert!(core.queued() <= 12 + 16, "the queue is bounded");
         }
     }
 }
@@ -140,8 +252,11 @@ fn steer(event: Event, plausible: bool, submitted: &mut u64, shadow: &Shadow) ->
             *submitted += 1;
             Event::Submitted(TaskSpec { task: TaskId(*submitted), ..spec })
         }
-        Event::Finished { run, report, slot_free } if plausible => {
-            Event::Finished { run: nth(run.task.0).unwrap_or(run), report, slot_free }
+        Event::Finished { run, report, usage, slot_free } if plausible => {
+            Event::Finished { run: nth(run.task.0).unwrap_or(run), report, usage, slot_free }
+        }
+        Event::Progress { run, usage } if plausible => {
+            Event::Progress { run: nth(run.task.0).unwrap_or(run), usage }
         }
         Event::CancelRequested { task } if plausible => {
             Event::CancelRequested { task: nth(task.0).map_or(task, |it| it.task) }

@@ -11,10 +11,10 @@ fn a_task_goes_to_a_free_slot_at_once() {
         CONFIG,
         "0 ready r1 m1\n1 submit t1 m1\n3 done t1 r1",
         expect![[r#"
-        1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
-        1: dispatch t1 on r1 attempt 1
-        3: ended t1: Completed
-    "#]],
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            3: ended t1: Completed
+        "#]],
     );
 }
 
@@ -36,7 +36,7 @@ fn full_queue_rejects_the_newcomer() {
             1: dispatch t1 on r1 attempt 1
             2: admitted t2 at 0, starts in 1.0s (p90 1.8s)
             3: admitted t3 at 1, starts in 2.0s (p90 2.8s)
-            4: rejected t4: QueueFull { retry_after: Micros(2020000) }
+            4: rejected t4: QueueFull { retry_after: Micros(1515000) }
             5: ended t1: Completed
             5: dispatch t2 on r1 attempt 1
             6: admitted t5 at 1, starts in 8.0s (p90 11.2s)
@@ -90,12 +90,12 @@ fn shed_low_priority_pushes_batch_out_for_interactive_only() {
             1: dispatch t1 on r1 attempt 1
             2: admitted t2 at 0, starts in 1.0s (p90 1.8s)
             3: admitted t3 at 1, starts in 2.0s (p90 2.8s)
-            4: rejected t4: QueueFull { retry_after: Micros(2020000) }
+            4: rejected t4: QueueFull { retry_after: Micros(1515000) }
             5: ended t3: Shed
             5: admitted t5 at 0, starts in 1.0s (p90 1.8s)
             6: ended t2: Shed
             6: admitted t6 at 1, starts in 2.0s (p90 2.8s)
-            7: rejected t7: QueueFull { retry_after: Micros(2020000) }
+            7: rejected t7: QueueFull { retry_after: Micros(1515000) }
         "#]],
     );
 }
@@ -117,7 +117,7 @@ fn capacity_is_counted_by_model() {
             1: dispatch t1 on r1 attempt 1
             1: admitted t2 at 0, starts in 1.0s (p90 1.8s)
             1: admitted t3 at 1, starts in 2.0s (p90 2.8s)
-            1: rejected t4: QueueFull { retry_after: Micros(2020000) }
+            1: rejected t4: QueueFull { retry_after: Micros(1515000) }
             2: admitted t5 at 0, starts in 0.0s (p90 0.0s)
             2: dispatch t5 on r2 attempt 1
         "#]],
@@ -310,7 +310,7 @@ fn a_task_waits_only_so_long_for_a_replica() {
             10: admitted t1 at 0, starts in unknown (p90 unknown)
             20: admitted t2 at 1, starts in unknown (p90 unknown)
             70: ended t1: NoReplica { coming: true }
-            81: ended t2: NoReplica { coming: false }
+            80: ended t2: NoReplica { coming: false }
         "#]],
     );
 }
@@ -549,9 +549,9 @@ fn a_clock_that_steps_back_changes_nothing() {
         CONFIG,
         "9 ready r1 m1\n5 submit t1 m1\n1 done t1 r1\n0 tick",
         expect![[r#"
-        5: admitted t1 at 0, starts in 0.0s (p90 0.0s)
-        5: dispatch t1 on r1 attempt 1
-        1: ended t1: Completed
-    "#]],
+            5: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            5: dispatch t1 on r1 attempt 1
+            1: ended t1: Completed
+        "#]],
     );
 }

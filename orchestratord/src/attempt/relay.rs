@@ -56,7 +56,12 @@ impl<'a> Relay<'a> {
         let events = std::mem::take(&mut self.events);
         let mut finished = None;
         let mut tokens = 0;
+        let mut current = true;
         let open = record.update(|stream| {
+            current = self.attempt.is_current(stream);
+            if !current {
+                return;
+            }
             if !self.announced {
                 self.announced = true;
                 announce(self.attempt, stream);
@@ -86,7 +91,7 @@ impl<'a> Relay<'a> {
         self.events = events;
         self.events.clear();
         self.attempt.series().tokens_out.inc_by(tokens);
-        if !open {
+        if !open || !current {
             return Some(Outcome::Closed);
         }
         let usage = finished?;
@@ -133,7 +138,7 @@ impl Future for Relay<'_> {
         }
         {
             let mut stream = this.attempt.record.lock();
-            if stream.log.is_closed() {
+            if stream.log.is_closed() || !this.attempt.is_current(&stream) {
                 return Poll::Ready(Outcome::Closed);
             }
             stream.watch_close(cx.waker());

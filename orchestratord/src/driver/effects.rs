@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use api_types::{Admission, End, ErrorCode, ErrorEnvelope, FinishReason, Links, TaskState};
 use orchestrator_core::{
-    Class, Effect, Ending, Event, Micros, RejectReason, Run, TaskId, TaskSpec,
+    Class, Effect, Ending, Event, Micros, RejectReason, Report, Run, TaskId, TaskSpec, TenantId,
+    Usage,
 };
 use tokio::time::Instant;
 
@@ -43,6 +44,12 @@ impl Driver {
             prompt_tokens: record.job.prompt_tokens,
             max_tokens: record.job.max_tokens,
             engine: record.job.engine,
+            tenant: TenantId(0),
+            expected_tokens: None,
+            deadline: None,
+            ttl: None,
+            session: None,
+            pools: None,
         };
         let effects = self.core.apply(self.now(), Event::Submitted(spec));
         let mut rejected = None;
@@ -54,9 +61,13 @@ impl Driver {
                     let p90 = self.milliseconds(predicted_start_p90);
                     record.lock().progress.predicted_start_p90_ms = p90;
                 }
-                Effect::Dispatch(_) | Effect::CancelOnReplica(_) | Effect::Ended { .. } => {
-                    self.perform_effect(effect);
-                }
+                Effect::Dispatch { .. }
+                | Effect::CancelOnReplica(_)
+                | Effect::Preempt(_)
+                | Effect::Ended { .. }
+                | Effect::Load { .. }
+                | Effect::Unload { .. }
+                | Effect::Decided(_) => self.perform_effect(effect),
             }
         }
         if let Some(reason) = rejected {
@@ -90,9 +101,13 @@ impl Driver {
 
     pub(super) fn perform_effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Dispatch(run) => self.dispatch(run),
+            Effect::Dispatch { run, .. } => self.dispatch(run),
             // The attempt has seen its stream close and reports when its slot is free.
             Effect::CancelOnReplica(_) => {}
+            Effect::Decided(_) => {}
+            Effect::Preempt(_) | Effect::Load { .. } | Effect::Unload { .. } => {
+                unreachable!("no replica says that it can be stopped or loaded")
+            }
             Effect::Ended { task, ending } => self.ended(task, ending),
             Effect::Admitted { .. } | Effect::Rejected { .. } => {
                 unreachable!("only a submission is admitted or rejected")
@@ -102,6 +117,10 @@ impl Driver {
 
     fn dispatch(&mut self, run: Run) {
         let record = Arc::clone(&self.open[&run.task]);
+        if record.lock().log.last_id() != 0 {
+            self.cannot_go_on(&record, run);
+            return;
+        }
         let replica = self.directory.replica(run.replica).expect("the core knows live replicas");
         let queue_time = record.admitted_at.elapsed();
         record.update(|stream| {
@@ -121,6 +140,13 @@ impl Driver {
             telemetry: Arc::clone(&self.telemetry),
         };
         self.tracker.spawn(attempt::run(attempt));
+    }
+
+    /// The engine died under a stream that has begun, and it cannot be resumed.
+    fn cannot_go_on(&mut self, record: &Arc<TaskRecord>, run: Run) {
+        self.close_with(record, ErrorCode::WorkerReset, "the engine was lost in mid-stream");
+        let (report, usage) = (Report::Failed, Usage::default());
+        self.apply(Event::Finished { run, report, usage, slot_free: true });
     }
 
     /// Closes the stream, unless the attempt did, and lets go of the task.
@@ -149,6 +175,16 @@ impl Driver {
                 ErrorCode::PoolUnavailable,
                 "no replica of the model is left that could become ready",
             ),
+            Ending::Expired | Ending::Late => self.close_with(
+                &record,
+                ErrorCode::PoolUnready,
+                "the task's time in the queue is over",
+            ),
+            Ending::Poison => self.close_with(
+                &record,
+                ErrorCode::WorkerReset,
+                "the engine died twice before this task's first token",
+            ),
             Ending::AttemptsExhausted => self.close_with(
                 &record,
                 ErrorCode::WorkerReset,
@@ -168,6 +204,9 @@ impl Driver {
             | Ending::Failed
             | Ending::Cancelled
             | Ending::NoReplica { .. }
+            | Ending::Expired
+            | Ending::Late
+            | Ending::Poison
             | Ending::AttemptsExhausted => {}
         }
         self.telemetry.ended(&record, engine, state);
@@ -273,7 +312,15 @@ pub(crate) fn rejection(reason: RejectReason) -> (ErrorCode, String, Option<Micr
                 "no replica of the model can serve it now: its host is gone or it is broken";
             (ErrorCode::PoolUnavailable, message.into(), Some(Micros(5_000_000)))
         }
-        RejectReason::EngineMismatch => (
+        RejectReason::Quota { retry_after, .. } => (
+            ErrorCode::AdmissionReject,
+            "a limit of the tenant is reached".into(),
+            Some(retry_after),
+        ),
+        RejectReason::DeadlineUnmet { .. } => {
+            (ErrorCode::ContextOverflow, "the deadline cannot be met".into(), None)
+        }
+        RejectReason::EngineMismatch | RejectReason::PoolMismatch => (
             ErrorCode::PoolUnavailable,
             "no replica of the model runs the engine that was asked for".into(),
             Some(Micros(5_000_000)),

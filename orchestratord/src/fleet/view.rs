@@ -166,7 +166,7 @@ impl Directory {
                     model.resident = true;
                     model.adapter = model.adapter.take().or_else(|| adapter.clone());
                 }
-                Availability::Coming => model.loading = true,
+                Availability::Coming | Availability::Unloaded => model.loading = true,
                 Availability::Draining | Availability::Down => {}
             }
         }

@@ -1,0 +1,172 @@
+//! What becomes due by the clock alone.
+
+use super::{Core, Phase};
+use crate::event::{Effect, Ending};
+use crate::types::{Micros, ModelId, ReplicaId, TaskId, TenantId, Timestamp};
+
+/// What to look at. A timer may come too early or for nothing; it looks, and sets the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A waiting task may have run out of time.
+    Task(TaskId),
+    /// A model without a ready replica may have tasks that waited enough.
+    Unready(ModelId),
+    /// A replica that refused a request may be tried again.
+    Suspect(ReplicaId),
+    /// A tenant may have tokens again.
+    Tenant(TenantId),
+    /// A swap may be possible or due.
+    Swap,
+}
+
+/// How often a task whose time seems to be up is looked at.
+const LOOK_EVERY: u64 = 100_000;
+
+impl Core {
+    pub(super) fn on_time(&mut self, effects: &mut Vec<Effect>) {
+        while let Some((at, timer)) = self.timers.first().copied() {
+            if self.now < at {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Task(task) => self.look_at_waiting(task, effects),
+                Timer::Unready(model) => self.expire_unready(model, effects),
+                Timer::Suspect(replica) => self.try_again(replica, effects),
+                Timer::Tenant(tenant) => {
+                    if let Some(it) = self.tenants.get_mut(&tenant) {
+                        it.held_until = it.held_until.filter(|until| self.now < *until);
+                    }
+                    self.refresh_hold(tenant, effects);
+                }
+                Timer::Swap => {}
+            }
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, at: Timestamp, timer: Timer) {
+        // A timer for this very moment would be looked at again and again.
+        self.timers.insert((at.max(self.now.after(Micros(1))), timer));
+    }
+
+    /// Sets the timer of a task that waits with a limit.
+    pub(super) fn watch(&mut self, task: TaskId) {
+        let Some(at) = self.gives_up_at(task) else { return };
+        let at = at.max(self.now.after(Micros(1)));
+        self.task_mut(task).look_at = Some(at);
+        self.timers.insert((at, Timer::Task(task)));
+    }
+
+    /// The task starts or ends: its timer goes.
+    pub(super) fn unwatch(&mut self, task: TaskId) {
+        if let Some(at) = self.task_mut(task).look_at.take() {
+            self.timers.remove(&(at, Timer::Task(task)));
+        }
+    }
+
+    fn look_at_waiting(&mut self, task: TaskId, effects: &mut Vec<Effect>) {
+        self.task_mut(task).look_at = None;
+        match self.out_of_time(task) {
+            Some(ending) => {
+                let model = self.task(task).spec.model;
+                self.end_waiting(task, ending, effects);
+                self.dispatch(model, effects);
+            }
+            None => self.watch(task),
+        }
+    }
+
+    /// When a waiting task's time to live ends, or its deadline cannot be met any more.
+    fn gives_up_at(&self, id: TaskId) -> Option<Timestamp> {
+        let task = self.task(id);
+        // What has begun is finished: only a first start can come too late.
+        if task.attempts != 0 {
+            return None;
+        }
+        let ttl = task.spec.ttl.map(|it| task.admitted.after(it));
+        let deadline = task.spec.deadline.map(|it| {
+            let end = task.admitted.after(it);
+            let slack = end.since(self.now).0.saturating_sub(self.least_service(id).0);
+            // What is known of the model changes, so that it may still have a chance then.
+            self.now.after(Micros(slack.max(LOOK_EVERY)))
+        });
+        ttl.into_iter().chain(deadline).min()
+    }
+
+    pub(super) fn out_of_time(&self, id: TaskId) -> Option<Ending> {
+        let task = self.task(id);
+        if task.attempts != 0 {
+            return None;
+        }
+        if task.spec.ttl.is_some_and(|it| task.admitted.after(it) <= self.now) {
+            return Some(Ending::Expired);
+        }
+        let left = task.spec.deadline?.0.checked_sub(self.now.since(task.admitted).0);
+        let hopeless = left.is_none_or(|it| self.is_hopeless(id, Micros(it)));
+        hopeless.then_some(Ending::Late)
+    }
+
+    fn is_hopeless(&self, id: TaskId, left: Micros) -> bool {
+        let spec = &self.task(id).spec;
+        let floor = u64::from(self.config.on_time_percent_min) * 10;
+        let known = self.models.get(&spec.model);
+        known.is_some_and(|it| it.experience.on_time_permille(spec, left) < floor.max(1))
+    }
+
+    /// The shortest service that is likely enough to hope for.
+    fn least_service(&self, id: TaskId) -> Micros {
+        let spec = &self.task(id).spec;
+        let Some(model) = self.models.get(&spec.model) else { return Micros(0) };
+        model.experience.service(spec, spec.expected_tokens.unwrap_or(1).min(spec.max_tokens))
+    }
+
+    fn expire_unready(&mut self, model: ModelId, effects: &mut Vec<Effect>) {
+        let coming = self.is_hopeful(model);
+        while let Some((task, at)) = self.next_unready(model) {
+            if self.now < at {
+                self.set_timer(at, Timer::Unready(model));
+                break;
+            }
+            self.end_waiting(task, Ending::NoReplica { coming }, effects);
+        }
+    }
+
+    /// The longest-waiting task of a model without a Ready replica, and when it has waited enough.
+    pub(super) fn next_unready(&self, model: ModelId) -> Option<(TaskId, Timestamp)> {
+        // A model that no replica ever served has no entry; its tasks were refused.
+        let state = self.models.get(&model)?;
+        let unready_since = state.unready_since?;
+        let oldest = self.oldest_waiting(model).into_iter().chain(state.isolated.first().copied());
+        let task = oldest.min()?;
+        let since = self.task(task).admitted.max(unready_since);
+        Some((task, since.after(self.config.unready_wait)))
+    }
+
+    /// Takes a waiting task out for good.
+    pub(super) fn end_waiting(&mut self, task: TaskId, ending: Ending, effects: &mut Vec<Effect>) {
+        self.leave_waiting(task);
+        self.forget(task);
+        effects.push(Effect::Ended { task, ending });
+    }
+
+    /// Out of the queue, or out of isolation.
+    pub(super) fn leave_waiting(&mut self, task: TaskId) {
+        self.unwatch(task);
+        let (phase, key, tenant) =
+            (self.task(task).phase, self.key(task), self.task(task).spec.tenant);
+        let model = self.task(task).spec.model;
+        match phase {
+            Phase::Queued(place) => {
+                self.queue.remove(place, key);
+                if let Some(it) = self.tenants.get_mut(&tenant) {
+                    it.queued -= 1;
+                }
+            }
+            Phase::Isolated => {
+                self.models.entry(model).or_default().isolated.remove(&task);
+                self.drop_reservation(task);
+            }
+            Phase::Running { .. } => unreachable!("only a waiting task leaves the queue"),
+        }
+    }
+}

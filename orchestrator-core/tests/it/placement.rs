@@ -1,0 +1,83 @@
+//! Which replica, and why.
+
+use expect_test::expect;
+
+use crate::script::{CONFIG, check, check_decisions};
+
+// OC-CORE-1012, OC-CORE-1016, OC-CORE-1017, ORCH-3091, ORCH-4005
+#[test]
+fn each_choice_says_why_and_what_was_ruled_out() {
+    check_decisions(
+        "
+        0 ready r1 m1 slots=4
+        0 ready r2 m1 slots=4
+        0 ready r3 m1 pool=7
+        0 coming r4 m1
+        0 drain r5 m1
+        0 unloaded r6 m1
+        1 submit t1 m1 avoid=7
+        1 submit t2 m1 avoid=7
+        1 submit t3 m1 avoid=7 max=2000
+        1 submit t4 m1
+        1 submit t5 m1",
+        expect![[r#"
+            1: decided t1: Order of [1, 2], dropped [(ModelNotResident, 1), (NotReady, 1), (Draining, 1), (Avoided, 1)]
+            1: decided t2: Fastest of [2, 1], dropped [(ModelNotResident, 1), (NotReady, 1), (Draining, 1), (Avoided, 1)]
+            1: decided t4: Fastest of [3, 1, 2], dropped [(ModelNotResident, 1), (NotReady, 1), (Draining, 1)]
+            1: decided t5: Order of [1, 2], dropped [(ModelNotResident, 1), (NotReady, 1), (Draining, 1), (NoSlot, 1)]
+        "#]],
+    );
+}
+
+// OC-CORE-1018
+#[test]
+fn a_pinned_task_runs_in_its_pool_or_is_refused() {
+    check(
+        CONFIG,
+        "
+        0 ready r1 m1 pool=1
+        0 ready r2 m1 pool=2
+        1 submit t1 m1 pin=2
+        2 submit t2 m1 pin=2
+        3 submit t3 m1 pin=3
+        4 done t1 r2",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r2 attempt 1
+            2: admitted t2 at 0, starts in 0.5s (p90 0.9s)
+            3: rejected t3: PoolMismatch
+            4: ended t1: Completed
+            4: dispatch t2 on r2 attempt 1
+        "#]],
+    );
+}
+
+// ORCH-3009, OC-CORE-1013
+#[test]
+fn a_session_returns_to_its_replica_unless_that_is_busy_or_was_restarted() {
+    check_decisions(
+        "
+        0 ready r1 m1 slots=2
+        0 ready r2 m1 slots=2
+        1 submit t1 m1 batch
+        1 submit t2 m1 session=5 prompt=500
+        2 progress t2 r2 out=1
+        3 done t2 r2 out=2
+        4 submit t3 m1 session=5 prompt=500
+        5 submit t4 m1 session=5 prompt=500
+        6 submit t5 m1 session=5 prompt=500
+        7 done t3 r2
+        7 done t4 r2
+        7 coming r2 m1 inc=2 slots=2
+        8 ready r2 m1 inc=2 slots=2
+        9 submit t6 m1 session=5 prompt=500",
+        expect![[r#"
+            1: decided t1: Order of [1, 2], dropped []
+            1: decided t2: Fastest of [2, 1], dropped []
+            4: decided t3: Warm of [2, 1], dropped []
+            5: decided t4: Warm of [2, 1], dropped []
+            6: decided t5: Only of [1], dropped [(NoSlot, 1)]
+            9: decided t6: Only of [2], dropped [(NoSlot, 1)]
+        "#]],
+    );
+}
