@@ -125,7 +125,7 @@ struct Model {
     isolated: BTreeSet<TaskId>,
     /// Replicas that are set aside, by the task that is to run there alone.
     reserved: BTreeMap<TaskId, ReplicaId>,
-    /// Since when no replica is Ready or can be loaded; `None` while one is.
+    /// Since when no replica is Ready; `None` while one is.
     unready_since: Option<Timestamp>,
 }
 

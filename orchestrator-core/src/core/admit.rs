@@ -239,7 +239,7 @@ impl Core {
         if model.ready_slots == 0 {
             return None;
         }
-        if self.queue.len_of_model(spec.model) == 0 {
+        if self.queue.len_of_model(spec.model) == 0 && !self.queue.is_held(spec.tenant) {
             let route = self.route_of(spec);
             let takes = |it: &Replica| {
                 admits(&route, &it.status).is_none() && self.has_slot_for(it, spec.class)

@@ -96,19 +96,16 @@ impl Core {
     }
 
     pub(super) fn note_readiness(&mut self, model: ModelId) {
-        let serves = |it: &Replica| {
-            matches!(it.status.availability, Availability::Ready | Availability::Unloaded)
-        };
-        let serving = self.replicas_of(model).any(|(_, it)| serves(it));
-        let ready = self
+        let ready: Vec<u64> = self
             .replicas_of(model)
             .filter(|(_, it)| it.status.availability == Availability::Ready)
             .map(|(_, it)| u64::from(it.status.slots))
-            .sum();
+            .collect();
         let now = self.now;
         let state = self.models.entry(model).or_default();
-        state.ready_slots = ready;
-        state.unready_since = if serving { None } else { state.unready_since.or(Some(now)) };
+        state.ready_slots = ready.iter().sum();
+        state.unready_since =
+            if ready.is_empty() { state.unready_since.or(Some(now)) } else { None };
         self.watch_unready(model);
     }
 

@@ -1,0 +1,124 @@
+//! Engines that die, and tasks that kill them.
+
+use expect_test::expect;
+use orchestrator_core::CoreConfig;
+
+use crate::script::{CONFIG, check};
+
+const ROOMY: CoreConfig = CoreConfig { queue_capacity: 100, ..CONFIG };
+
+// ORCH-4003
+#[test]
+fn what_was_decoding_goes_on_elsewhere_with_its_tokens() {
+    check(
+        ROOMY,
+        "
+        0 ready r1 m1 slots=2
+        0 ready r2 m1 slots=2
+        1 submit t1 m1
+        1 submit t2 m1
+        2 progress t1 r1 out=5
+        3 crash r1
+        4 done t1 r1 out=9
+        5 done t1 r2 attempt=2 out=4",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            1: admitted t2 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t2 on r2 attempt 1
+            3: dispatch t1 on r2 attempt 2 after 5 tokens
+            5: ended t1: Completed
+        "#]],
+    );
+}
+
+// ORCH-4007
+#[test]
+fn a_task_that_kills_engines_before_its_first_token_ends_after_two() {
+    check(
+        ROOMY,
+        "
+        0 ready r1 m1 slots=2
+        0 ready r2 m1 slots=2
+        1 submit t1 m1
+        1 submit t2 m1
+        1 submit t3 m1
+        2 progress t1 r1 out=5
+        3 crash r1
+        4 coming r1 m1 inc=2 slots=2
+        5 ready r1 m1 inc=2 slots=2
+        6 crash r1 inc=2",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            1: admitted t2 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t2 on r2 attempt 1
+            1: admitted t3 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t3 on r1 attempt 1
+            3: dispatch t1 on r2 attempt 2 after 5 tokens
+            5: dispatch t3 on r1 attempt 2
+            6: ended t3: Poison
+        "#]],
+    );
+}
+
+// ORCH-4007
+#[test]
+fn an_innocent_is_cleared_by_its_first_token_and_shares_again() {
+    check(
+        ROOMY,
+        "
+        0 ready r1 m1 slots=2
+        1 submit t1 m1
+        2 crash r1
+        3 coming r1 m1 inc=2 slots=2
+        4 submit t2 m1
+        5 ready r1 m1 inc=2 slots=2
+        6 progress t1 r1 attempt=2 out=1
+        7 done t1 r1 attempt=2 out=20",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            4: admitted t2 at 0, starts in unknown (p90 unknown)
+            5: dispatch t1 on r1 attempt 2
+            6: dispatch t2 on r1 attempt 1
+            7: ended t1: Completed
+        "#]],
+    );
+}
+
+// ORCH-4007
+#[test]
+fn a_suspect_gets_a_replica_of_its_own_even_if_all_are_busy() {
+    check(
+        ROOMY,
+        "
+        0 ready r1 m1 slots=2
+        0 ready r2 m1 slots=2
+        1 submit t1 m1
+        2 submit t2 m1
+        3 submit t3 m1
+        4 progress t2 r2 out=5
+        4 progress t3 r1 out=5
+        5 crash r1
+        6 down r1 m1 inc=2
+        7 submit t4 m1
+        8 done t2 r2 out=9
+        9 done t3 r2 attempt=2 out=9
+        10 progress t1 r2 attempt=2 out=1",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            2: admitted t2 at 0, starts in 0.0s (p90 0.0s)
+            2: dispatch t2 on r2 attempt 1
+            3: admitted t3 at 0, starts in 0.0s (p90 0.0s)
+            3: dispatch t3 on r1 attempt 1
+            5: dispatch t3 on r2 attempt 2 after 5 tokens
+            7: admitted t4 at 0, starts in 1.4s (p90 2.5s)
+            8: ended t2: Completed
+            9: ended t3: Completed
+            9: dispatch t1 on r2 attempt 2
+            10: dispatch t4 on r2 attempt 1
+        "#]],
+    );
+}

@@ -1,0 +1,181 @@
+//! Which model is resident, and when another takes its place.
+
+use expect_test::expect;
+use orchestrator_core::CoreConfig;
+
+use crate::script::{CONFIG, check};
+
+const ROOMY: CoreConfig = CoreConfig { queue_capacity: 100, ..CONFIG };
+
+/// One device with room for one of two models; the first is resident since second 0.
+const TWO: &str = "
+    0 device d0 bytes=10
+    0 ready r1 m1
+    0 needs r1 bytes=10 load=5
+    0 unloaded r2 m2
+    0 needs r2 bytes=10 load=5
+";
+
+// ORCH-4010, OC-CORE-1042
+#[test]
+fn what_is_queued_for_the_resident_model_goes_first() {
+    let script = format!(
+        "{TWO}
+        20 submit t1 m1
+        21 submit t2 m2
+        22 submit t3 m1
+        23 done t1 r1
+        24 done t3 r1
+        25 unloaded r2 m2
+        26 unloaded r1 m1
+        27 coming r2 m2 inc=2
+        28 submit t4 m1
+        32 ready r2 m2 inc=2
+        33 done t2 r2
+        41 tick
+        42 tick"
+    );
+    check(
+        ROOMY,
+        &script,
+        expect![[r#"
+        20: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+        20: dispatch t1 on r1 attempt 1
+        21: admitted t2 at 0, starts in unknown (p90 unknown)
+        22: admitted t3 at 0, starts in 1.0s (p90 1.8s)
+        23: ended t1: Completed
+        23: dispatch t3 on r1 attempt 1
+        24: ended t3: Completed
+        24: unload r1
+        26: load r2
+        28: admitted t4 at 0, starts in unknown (p90 unknown)
+        32: dispatch t2 on r2 attempt 1
+        33: ended t2: Completed
+        42: unload r2
+    "#]],
+    );
+}
+
+// ORCH-4010, OC-CORE-1042
+#[test]
+fn after_the_longest_wait_the_resident_model_takes_only_what_came_before() {
+    let script = format!(
+        "{TWO}
+        20 submit t1 m1
+        21 submit t2 m1
+        22 submit t3 m2
+        23 submit t4 m1
+        40 done t1 r1
+        82 tick
+        83 done t2 r1
+        84 unloaded r1 m1
+        85 coming r2 m2 inc=2
+        90 ready r2 m2 inc=2"
+    );
+    check(
+        ROOMY,
+        &script,
+        expect![[r#"
+        20: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+        20: dispatch t1 on r1 attempt 1
+        21: admitted t2 at 0, starts in 1.0s (p90 1.8s)
+        22: admitted t3 at 0, starts in unknown (p90 unknown)
+        23: admitted t4 at 1, starts in 2.0s (p90 2.8s)
+        40: ended t1: Completed
+        40: dispatch t2 on r1 attempt 1
+        83: ended t2: Completed
+        83: unload r1
+        84: load r2
+        90: dispatch t3 on r2 attempt 1
+    "#]],
+    );
+}
+
+// ORCH-4010
+#[test]
+fn a_busy_loading_or_pinned_model_is_never_evicted() {
+    let script = "
+        0 device d0 bytes=10
+        0 ready r1 m1
+        0 needs r1 bytes=6 load=5 pinned
+        0 ready r2 m2
+        0 needs r2 bytes=4 load=5
+        0 unloaded r3 m3
+        0 needs r3 bytes=4 load=5
+        0 unloaded r4 m4
+        0 needs r4 bytes=6 load=5
+        20 submit t1 m2
+        21 submit t2 m3
+        22 submit t3 m4
+        90 tick
+        91 done t1 r2
+        92 unloaded r2 m2
+        93 coming r3 m3 inc=2
+        94 submit t4 m2
+        100 ready r3 m3 inc=2
+        101 done t2 r3
+        154 tick
+        110 tick
+        200 tick";
+    check(
+        ROOMY,
+        script,
+        expect![[r#"
+        20: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+        20: dispatch t1 on r2 attempt 1
+        21: admitted t2 at 0, starts in unknown (p90 unknown)
+        22: admitted t3 at 0, starts in unknown (p90 unknown)
+        91: ended t1: Completed
+        91: unload r2
+        92: load r3
+        94: admitted t4 at 0, starts in unknown (p90 unknown)
+        94: ended t2: NoReplica { coming: true }
+        154: ended t3: NoReplica { coming: true }
+        154: unload r3
+    "#]],
+    );
+}
+
+// ORCH-4010
+#[test]
+fn free_memory_is_used_before_anything_is_evicted() {
+    let script = "
+        0 device d0 bytes=10
+        0 ready r1 m1
+        0 needs r1 bytes=6 load=5
+        0 unloaded r2 m2
+        0 needs r2 bytes=4 load=5
+        1 submit t1 m2";
+    check(
+        ROOMY,
+        script,
+        expect![[r#"
+        1: admitted t1 at 0, starts in unknown (p90 unknown)
+        1: load r2
+    "#]],
+    );
+}
+
+// ORCH-4010
+#[test]
+fn a_load_that_failed_is_tried_again_later() {
+    let script = format!(
+        "{TWO}
+        20 submit t1 m2
+        21 unloaded r1 m1
+        22 coming r2 m2 inc=2
+        23 unloaded r2 m2 inc=2
+        24 tick
+        28 tick"
+    );
+    check(
+        ROOMY,
+        &script,
+        expect![[r#"
+        20: admitted t1 at 0, starts in unknown (p90 unknown)
+        20: unload r1
+        21: load r2
+        28: load r2
+    "#]],
+    );
+}
