@@ -1,7 +1,7 @@
 //! What becomes due by the clock alone.
 
 use super::{Core, Phase};
-use crate::event::{Availability, Effect, Ending};
+use crate::event::{Effect, Ending};
 use crate::types::{Micros, ModelId, ReplicaId, TaskId, TenantId, Timestamp};
 
 /// What to look at. A timer may come too early or for nothing; it looks, and sets the next one.
@@ -139,8 +139,7 @@ impl Core {
         let oldest = self.oldest_waiting(model).into_iter().chain(state.isolated.first().copied());
         let task = oldest.min()?;
         let since = self.task(task).admitted.max(unready_since);
-        let loadable =
-            self.replicas_of(model).any(|(_, it)| it.status.availability == Availability::Unloaded);
+        let loadable = self.replicas_of(model).any(|(_, it)| !it.footprint.memory_bytes.is_empty());
         // What is loaded on demand first waits for its right of way.
         let patience = if loadable { self.config.swap.max_wait } else { Micros(0) };
         Some((task, since.after(patience).after(self.config.unready_wait)))

@@ -114,25 +114,26 @@ fn a_busy_loading_or_pinned_model_is_never_evicted() {
         94 submit t4 m2
         100 ready r3 m3 inc=2
         101 done t2 r3
-        154 tick
         110 tick
-        200 tick";
+        141 tick
+        142 tick";
     check(
         ROOMY,
         script,
         expect![[r#"
-        20: admitted t1 at 0, starts in 0.0s (p90 0.0s)
-        20: dispatch t1 on r2 attempt 1
-        21: admitted t2 at 0, starts in unknown (p90 unknown)
-        22: admitted t3 at 0, starts in unknown (p90 unknown)
-        91: ended t1: Completed
-        91: unload r2
-        92: load r3
-        94: admitted t4 at 0, starts in unknown (p90 unknown)
-        94: ended t2: NoReplica { coming: true }
-        154: ended t3: NoReplica { coming: true }
-        154: unload r3
-    "#]],
+            20: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            20: dispatch t1 on r2 attempt 1
+            21: admitted t2 at 0, starts in unknown (p90 unknown)
+            22: admitted t3 at 0, starts in unknown (p90 unknown)
+            91: ended t1: Completed
+            91: unload r2
+            92: load r3
+            94: admitted t4 at 0, starts in unknown (p90 unknown)
+            100: dispatch t2 on r3 attempt 1
+            101: ended t2: Completed
+            142: ended t3: NoReplica { coming: true }
+            142: unload r3
+        "#]],
     );
 }
 
