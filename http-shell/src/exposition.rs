@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use metrics::{Family, Kind, OTHER};
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// A daemon's families.
@@ -25,6 +26,8 @@ pub struct Series<V> {
 
 pub type Counters = Series<IntCounterVec>;
 pub type Gauges = Series<IntGaugeVec>;
+/// Gauges between 0 and 1.
+pub type Ratios = Series<GaugeVec>;
 pub type Histograms = Series<HistogramVec>;
 
 /// The values that each label has taken.
@@ -48,6 +51,13 @@ impl Exposition {
     pub fn gauges(&self, family: &'static Family) -> Gauges {
         assert_eq!(family.kind, Kind::Gauge, "{}", family.name);
         let vec = IntGaugeVec::new(Opts::new(family.name, family.help), family.labels);
+        self.register(family, vec.expect("a declared name is valid"))
+    }
+
+    #[must_use]
+    pub fn ratios(&self, family: &'static Family) -> Ratios {
+        assert_eq!(family.kind, Kind::Gauge, "{}", family.name);
+        let vec = GaugeVec::new(Opts::new(family.name, family.help), family.labels);
         self.register(family, vec.expect("a declared name is valid"))
     }
 

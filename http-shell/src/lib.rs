@@ -17,7 +17,7 @@ mod stall;
 
 pub use bind::{BindError, bind};
 pub use correlation::{CORRELATION_HEADER, correlation_id};
-pub use exposition::{Counters, Exposition, Gauges, Histograms, Series};
+pub use exposition::{Counters, Exposition, Gauges, Histograms, Ratios, Series};
 pub use guard::{Caller, Credentials, Guard, Refusal};
 pub use serve::{ServeLimits, serve};
 

@@ -114,7 +114,7 @@ impl Server {
     }
 
     async fn idle(&self) {
-        while !self.handle.lanes().await.is_empty() {
+        while !self.handle.queue().await.lanes.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

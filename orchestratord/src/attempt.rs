@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapter_api::{EngineError, Prompt};
-use api_types::{ErrorCode, TaskState};
+use api_types::{ErrorCode, Preempted, PreemptionMode, TaskState};
 use config_schema::Config;
 use orchestrator_core::{Event, Report, Run, Usage};
 use tokio::time::Instant;
@@ -47,6 +47,14 @@ pub(crate) struct Attempt {
     pub(crate) handle: Handle,
     pub(crate) config: AttemptConfig,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) kept: Kept,
+}
+
+/// What earlier attempts made of the answer.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) tokens: u32,
+    pub(crate) text: String,
 }
 
 /// How an attempt ended.
@@ -55,6 +63,8 @@ enum Outcome {
     Completed,
     /// The stream was closed by somebody else: a cancel or a shutdown.
     Closed,
+    /// The core wants the slot for another task.
+    Preempted,
     /// The engine never took the request.
     NotTaken(EngineError),
     Failed(Failure),
@@ -75,6 +85,10 @@ pub(crate) async fn run(attempt: Attempt) {
     let (report, slot_free) = match &outcome {
         Outcome::Completed => (Report::Completed, true),
         Outcome::Closed => (Report::Failed, false),
+        Outcome::Preempted => {
+            attempt.record.update(|stream| attempt.make_way(stream));
+            (Report::Preempted, false)
+        }
         Outcome::NotTaken(error) => {
             attempt.log_failure(&error.to_string(), "engine did not take the request");
             attempt.record.update(|stream| {
@@ -91,7 +105,7 @@ pub(crate) async fn run(attempt: Attempt) {
         }
     };
     let run = attempt.run;
-    let usage = attempt.usage();
+    let usage = attempt.usage(&attempt.record.lock());
     attempt.handle.send(Command::Core(Event::Finished { run, report, usage, slot_free })).await;
     if !slot_free {
         attempt.confirm_release().await;
@@ -105,12 +119,13 @@ impl Attempt {
         let mut timer = Box::pin(tokio::time::sleep_until(started + limit));
         let submit = async {
             let prompt = self.prompt().await?;
-            let request = self.record.job.generate(prompt, &self.record.correlation_id);
+            let (job, id) = (&self.record.job, &self.record.correlation_id);
+            let request = job.generate(prompt, self.kept.tokens, self.run.attempt.0, id);
             self.replica.adapter.submit(request).await
         };
         let generation = tokio::select! {
             submitted = submit => submitted,
-            () = self.closed() => return Outcome::Closed,
+            outcome = self.interrupted() => return outcome,
             () = &mut timer => {
                 return Outcome::Failed(Failure::Timeout { limit: "first token", after: limit });
             }
@@ -131,37 +146,68 @@ impl Attempt {
         stream.progress.attempt == self.run.attempt.0
     }
 
-    /// What it has used so far.
-    fn usage(&self) -> Usage {
+    /// Why this attempt must not go on, if so.
+    fn interruption(&self, stream: &Stream) -> Option<Outcome> {
+        if stream.log.is_closed() || !self.is_current(stream) {
+            Some(Outcome::Closed)
+        } else if stream.stopping {
+            Some(Outcome::Preempted)
+        } else {
+            None
+        }
+    }
+
+    /// The task waits again, with the tokens it has.
+    fn make_way(&self, stream: &mut Stream) {
+        if !self.is_current(stream) {
+            return;
+        }
+        stream.stopping = false;
+        stream.progress.state = State::Preempted;
+        stream.progress.placement = None;
+        if stream.log.last_id() != 0 {
+            let tokens_kept = stream.log.tokens();
+            let event = Preempted { mode: PreemptionMode::Hard, tokens_kept };
+            stream.log.event("preempted", &event);
+        }
+    }
+
+    /// What this attempt has used so far.
+    pub(crate) fn usage(&self, stream: &Stream) -> Usage {
         let small = |it: u64| u32::try_from(it).unwrap_or(u32::MAX);
-        let stream = self.record.lock();
         let prompt = stream.progress.usage.tokens_in;
         Usage {
-            prompt_tokens: (prompt != 0).then(|| small(prompt)),
-            output_tokens: small(stream.log.tokens()),
+            prompt_tokens: (prompt != 0 && self.kept.tokens == 0).then(|| small(prompt)),
+            output_tokens: small(stream.log.tokens()).saturating_sub(self.kept.tokens),
         }
     }
 
     async fn prompt(&self) -> Result<Prompt, EngineError> {
-        match &self.record.job.input {
-            Input::Prompt(prompt) => Ok(prompt.clone()),
+        let prompt = match &self.record.job.input {
+            Input::Prompt(prompt) => prompt.clone(),
             Input::Messages(messages) => {
-                self.replica.adapter.apply_template(messages).await.map(Prompt::Text)
+                Prompt::Text(self.replica.adapter.apply_template(messages).await?)
             }
-        }
+        };
+        Ok(match prompt {
+            Prompt::Text(text) if 0 < self.kept.tokens => Prompt::Text(text + &self.kept.text),
+            Prompt::Text(_) | Prompt::TokenIds(_) => prompt,
+        })
     }
 
-    /// Resolves when somebody else has ended the stream.
-    async fn closed(&self) {
+    /// Resolves when this attempt must not go on.
+    async fn interrupted(&self) -> Outcome {
         std::future::poll_fn(|cx| {
             let mut stream = self.record.lock();
-            if stream.log.is_closed() || !self.is_current(&stream) {
-                return std::task::Poll::Ready(());
+            match self.interruption(&stream) {
+                Some(outcome) => std::task::Poll::Ready(outcome),
+                None => {
+                    stream.watch_close(cx.waker());
+                    std::task::Poll::Pending
+                }
             }
-            stream.watch_close(cx.waker());
-            std::task::Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Ends the stream with the failure's error, unless it has ended.

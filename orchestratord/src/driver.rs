@@ -4,6 +4,8 @@
 //! state must not go on.
 
 mod effects;
+mod endings;
+mod explain;
 mod handle;
 mod policy;
 mod positions;
@@ -12,14 +14,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_types::{Swap, SwapDirection};
 use config_schema::Config;
-use orchestrator_core::{Core, Event, Micros, TaskId, Timestamp};
+use orchestrator_core::{Core, Event, Micros, SwapView, TaskId, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use effects::{admission, close_failed, close_with_end, rejection};
-pub(crate) use handle::{Command, Handle, Leavings, Submission, SubmitReply};
+pub(crate) use endings::{admission, close_failed, close_with_end, rejection};
+pub(crate) use handle::{Command, Handle, Leavings, QueuePicture, Submission, SubmitReply};
 
 use crate::attempt::AttemptConfig;
 use crate::fleet::{Directory, FleetChange, FleetWatch};
@@ -142,10 +145,11 @@ impl Driver {
                 let standing = record.and_then(|it| self.core.standing(it.core_id));
                 let _gone = reply.send(standing);
             }
-            Command::Lanes { reply } => {
-                let lanes = self.core.lanes();
-                let named = lanes.into_iter().map(|it| (self.directory.model_name(it.model), it));
-                let _gone = reply.send(named.collect());
+            Command::Explain { id, reply } => {
+                let _gone = reply.send(self.explain(id));
+            }
+            Command::Queue { reply } => {
+                let _gone = reply.send(self.queue());
             }
             Command::BusySlots { reply } => {
                 let busy = self.directory.replica_ids().map(|it| (it, self.core.busy_slots(it)));
@@ -155,6 +159,18 @@ impl Driver {
             Command::EndAll => self.end_all(),
             Command::Stop => {}
         }
+    }
+
+    fn queue(&self) -> QueuePicture {
+        let lanes = self.core.lanes();
+        let named = lanes.into_iter().map(|it| (self.directory.model_name(it.model), it));
+        let swaps = self.core.swaps();
+        let swap = |it: SwapView| Swap {
+            replica_id: self.directory.replica_name(it.replica),
+            model_id: self.directory.model_name(it.model),
+            direction: if it.loading { SwapDirection::In } else { SwapDirection::Out },
+        };
+        QueuePicture { lanes: named.collect(), swaps: swaps.into_iter().map(swap).collect() }
     }
 
     fn apply(&mut self, event: Event) {

@@ -228,9 +228,9 @@ impl Directory {
         self.pools_of(model).next().map(|(_, pool)| pool.engine.as_str())
     }
 
-    /// The fleet as it was last published.
-    pub(crate) fn published(&self) -> Arc<Fleet> {
-        Arc::clone(&self.published.borrow())
+    pub(crate) fn replica_name(&self, id: ReplicaId) -> String {
+        let found = self.replica_ids.iter().find(|(_, it)| **it == id);
+        found.map(|((_, _, name), _)| name.clone()).expect("ids come from here")
     }
 
     fn pools_of(&self, model: ModelId) -> impl Iterator<Item = (Contact, &Pool)> {

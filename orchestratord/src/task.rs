@@ -14,7 +14,7 @@ use api_types::{
     TaskUsage,
 };
 use bytes::Bytes;
-use orchestrator_core::TaskId;
+use orchestrator_core::{DecisionRecord, TaskId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -45,8 +45,10 @@ pub(crate) struct Stream {
     pub(crate) readers: u32,
     /// Readers that wait for more.
     waiting: Vec<Waker>,
-    /// The attempt, to be told that the stream was closed by somebody else.
+    /// The attempt, to be told that the stream was closed by somebody else or that it must stop.
     attempt_waker: Option<Waker>,
+    /// The current attempt must make way for another task.
+    pub(crate) stopping: bool,
     queued: Option<Bytes>,
     queued_version: u64,
     queued_as: Option<(u64, QueuedReason)>,
@@ -66,6 +68,25 @@ pub(crate) struct Progress {
     pub(crate) usage: TaskUsage,
     pub(crate) finish_reason: Option<FinishReason>,
     pub(crate) error: Option<Box<ErrorEnvelope>>,
+    /// Why it went where it went; the newest last.
+    pub(crate) decisions: Vec<DecisionRecord>,
+}
+
+/// Choices of a replica that are kept for one task; the oldest go first.
+const DECISIONS_MAX: usize = 64;
+
+impl Progress {
+    pub(crate) fn decided(&mut self, decision: DecisionRecord) {
+        if self.decisions.len() == DECISIONS_MAX {
+            self.decisions.remove(0);
+        }
+        self.decisions.push(decision);
+    }
+
+    /// Whether the replica of the current attempt is known to hold the session's cache.
+    pub(crate) fn kv_warmth(&self) -> bool {
+        self.decisions.last().is_some_and(|it| it.warm)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,6 +94,8 @@ pub(crate) enum State {
     #[default]
     Queued,
     Running,
+    /// Stopped for another task; waits to go on.
+    Preempted,
     Ended(TaskState),
 }
 
@@ -81,6 +104,7 @@ impl State {
         match self {
             Self::Queued => TaskState::Queued,
             Self::Running => TaskState::Running,
+            Self::Preempted => TaskState::Preempted,
             Self::Ended(state) => state,
         }
     }
@@ -101,6 +125,7 @@ impl TaskRecord {
                 readers: 0,
                 waiting: Vec::new(),
                 attempt_waker: None,
+                stopping: false,
                 queued: None,
                 queued_version: 0,
                 queued_as: None,
@@ -132,6 +157,17 @@ impl TaskRecord {
         drop(stream);
         first.into_iter().chain(others).chain(attempt).for_each(Waker::wake);
         true
+    }
+
+    /// Tells the current attempt to stop, if that is `attempt`.
+    pub(crate) fn stop_attempt(&self, attempt: u32) {
+        let mut stream = self.lock();
+        if stream.progress.attempt == attempt && !stream.log.is_closed() {
+            stream.stopping = true;
+            let waker = stream.attempt_waker.take();
+            drop(stream);
+            waker.into_iter().for_each(Waker::wake);
+        }
     }
 
     /// A reader joins; returns how long the log is, and the version of the current `queued` event.
@@ -210,9 +246,14 @@ impl Stream {
         self.queued_as = Some((position, reason));
     }
 
+    /// Why the task waits, as its readers were last told.
+    pub(crate) fn waiting_reason(&self) -> QueuedReason {
+        self.queued_as.map_or(QueuedReason::WaitingForSlot, |it| it.1)
+    }
+
     /// The current `queued` event, unless the reader has it or the task no longer waits.
     pub(crate) fn queued_after(&self, version: u64) -> Option<(u64, Bytes)> {
-        let waits = self.progress.state == State::Queued;
+        let waits = matches!(self.progress.state, State::Queued | State::Preempted);
         let queued = self.queued.as_ref().filter(|_| waits && version < self.queued_version)?;
         Some((self.queued_version, queued.clone()))
     }

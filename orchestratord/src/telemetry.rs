@@ -1,14 +1,20 @@
 //! The log line of each task, and the metrics: declared in `metrics`, moved here and nowhere else.
 
+mod shares;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use adapter_api::Usage;
 use api_types::{Priority, TaskPlacement, TaskState};
-use http_shell::{Counters, Exposition, Gauges, Histograms};
+use http_shell::{Counters, Exposition, Gauges, Histograms, Ratios};
 use metrics::orchestrator as family;
-use orchestrator_core::{Class, LaneView, ModelId, RejectReason};
+use orchestrator_core::{
+    Choice, Class, DecisionRecord, LaneView, ModelId, QuotaKind, RejectReason,
+};
 use prometheus::{Histogram, IntCounter, IntGauge};
+
+use shares::Fading;
 
 use crate::attempt::Attempt;
 use crate::fleet::Directory;
@@ -30,6 +36,15 @@ pub(crate) struct Telemetry {
     queue_wait: Histograms,
     first_token: Histograms,
     decode: Histograms,
+    placements: Counters,
+    preemptions: Counters,
+    resumptions: Counters,
+    share: Ratios,
+    /// Tokens by tenant and class.
+    served: Mutex<Fading<(String, &'static str)>>,
+    deadlines_met: Ratios,
+    /// Deadlines by class and whether they were met.
+    deadlines: Mutex<BTreeMap<&'static str, Fading<bool>>>,
     subscribers: IntGauge,
 }
 
@@ -74,12 +89,29 @@ impl Telemetry {
             queue_wait: exposition.histograms(&family::QUEUE_WAIT),
             first_token: exposition.histograms(&family::FIRST_TOKEN),
             decode: exposition.histograms(&family::DECODE),
+            placements: exposition.counters(&family::PLACEMENTS),
+            preemptions: exposition.counters(&family::PREEMPTIONS),
+            resumptions: exposition.counters(&family::RESUMPTIONS),
+            share: exposition.ratios(&family::ADMISSION_SHARE),
+            served: Mutex::default(),
+            deadlines_met: exposition.ratios(&family::DEADLINES_MET),
+            deadlines: Mutex::default(),
             subscribers: exposition.gauges(&family::STREAM_SUBSCRIBERS).with(&[]),
             exposition,
         }
     }
 
     pub(crate) fn render(&self) -> Vec<u8> {
+        // Shares are worked out when they are read: each ended task moves all of them.
+        let served = self.served.lock().expect("no holder panics");
+        for ((tenant, priority), share) in served.shares() {
+            self.share.with(&[tenant, priority]).set(share);
+        }
+        drop(served);
+        for (priority, met) in &*self.deadlines.lock().expect("no holder panics") {
+            let share = met.shares().find(|it| *it.0).map_or(0.0, |it| it.1);
+            self.deadlines_met.with(&[priority]).set(share);
+        }
         self.exposition.render()
     }
 
@@ -113,9 +145,17 @@ impl Telemetry {
         self.enqueued.with(&labels).inc();
     }
 
-    pub(crate) fn dispatched(&self, record: &TaskRecord, series: &ReplicaSeries, wait_ms: u64) {
+    /// `wait_ms` is that of a first attempt.
+    pub(crate) fn dispatched(
+        &self,
+        record: &TaskRecord,
+        series: &ReplicaSeries,
+        wait_ms: Option<u64>,
+    ) {
         series.class(record.job.priority()).started.inc();
-        self.observe_wait(record, wait_ms, "dispatched");
+        if let Some(wait_ms) = wait_ms {
+            self.observe_wait(record, wait_ms, "dispatched");
+        }
     }
 
     pub(crate) fn rejected(&self, record: &TaskRecord, engine: Option<&str>, reason: RejectReason) {
@@ -126,6 +166,7 @@ impl Telemetry {
                 "queue_full"
             }
             RejectReason::Unavailable => "unavailable",
+            RejectReason::Quota { kind: QuotaKind::Requests, .. } => "rate",
             RejectReason::Quota { .. } => "quota",
             RejectReason::DeadlineUnmet { .. } => "deadline",
             RejectReason::PoolMismatch => "pool_mismatch",
@@ -139,6 +180,29 @@ impl Telemetry {
             model_id = %record.job.model_name, engine, outcome = "rejected", error_code = reason,
             "task rejected"
         );
+    }
+
+    pub(crate) fn decided(&self, record: &TaskRecord, decision: &DecisionRecord) {
+        let outcome = match decision.choice {
+            Choice::Only => "only",
+            Choice::Preferred => "preferred",
+            Choice::Warm => "warm",
+            Choice::Fastest => "fastest",
+            Choice::LeastLoaded => "least_loaded",
+            Choice::Order => "order",
+        };
+        let _ = record;
+        self.placements.with(&[outcome, "no", "no"]).inc();
+    }
+
+    /// A running task must make way.
+    pub(crate) fn preempted(&self, engine: &str) {
+        self.preemptions.with(&["hard", engine]).inc();
+    }
+
+    /// An answer goes on in a further attempt.
+    pub(crate) fn resumed(&self, engine: &str) {
+        self.resumptions.with(&["hard", engine]).inc();
     }
 
     /// A queued task was pushed out of a full queue.
@@ -169,6 +233,11 @@ impl Telemetry {
         }
         let task = record.lock();
         let progress = &task.progress;
+        let tokens = progress.usage.tokens_in + task.log.tokens();
+        if 0 < tokens {
+            let whose = (TENANT.to_owned(), record.job.priority().as_str());
+            self.served.lock().expect("no holder panics").add(&whose, float(tokens));
+        }
         if progress.timings.queue_time_ms.is_none() {
             let waited = crate::attempt::millis(record.admitted_at.elapsed());
             self.observe_wait(record, waited, outcome);
@@ -182,7 +251,7 @@ impl Telemetry {
             model_id = %record.job.model_name,
             model_digest = placement.and_then(|it| it.model_digest.as_deref()),
             sampler_profile_version = api_types::SAMPLER_PROFILE, seed = record.job.seed,
-            kv_warmth = false, priority = record.job.priority().as_str(),
+            kv_warmth = progress.kv_warmth(), priority = record.job.priority().as_str(),
             queue_position = progress.queue_position,
             predicted_start_ms = progress.predicted_start_ms,
             queue_time_ms = progress.timings.queue_time_ms,
@@ -221,7 +290,7 @@ impl Telemetry {
 
 fn outcome(state: TaskState) -> &'static str {
     match state {
-        TaskState::Queued | TaskState::Running => "open",
+        TaskState::Queued | TaskState::Running | TaskState::Preempted => "open",
         TaskState::Completed => "completed",
         TaskState::Failed => "failed",
         TaskState::Cancelled => "cancelled",

@@ -12,6 +12,7 @@ pub(crate) fn envelope(code: ErrorCode, message: &str, correlation_id: &str) -> 
         policy_label: None,
         engine: None,
         pool_id: None,
+        earliest_ms: None,
         correlation_id: correlation_id.to_owned(),
         details: Vec::new(),
     }

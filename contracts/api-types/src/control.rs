@@ -105,17 +105,57 @@ pub struct Queue {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_wait_ms: Option<u64>,
     pub lanes: Vec<QueueLane>,
+    /// Models on their way in or out of memory.
+    pub swaps: Vec<Swap>,
 }
 
-/// The tasks of one class that wait for one model.
+/// A replica that is loaded, or makes way for another model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Swap {
+    pub replica_id: String,
+    pub model_id: String,
+    pub direction: SwapDirection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SwapDirection {
+    In,
+    Out,
+}
+
+/// One tenant's tasks of one class that wait for one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueueLane {
     pub model_id: String,
     pub priority: Priority,
+    pub tenant: String,
     pub depth: u64,
     pub running: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_wait_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaSetList {
+    pub replica_sets: Vec<ReplicaSet>,
+}
+
+/// Replicas that stand for each other: one engine, version, model file and context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicaSet {
+    pub model_id: String,
+    pub engine: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_digest: Option<String>,
+    /// Of one slot; 0 until known.
+    pub context_tokens: u32,
+    pub replica_ids: Vec<String>,
+    pub replicas_ready: u32,
+    pub slots: u32,
+    pub slots_busy: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -19,19 +19,22 @@ pub enum ErrorCode {
     TaskIdConflict,
     StreamDiverged,
     ContextOverflow,
+    DeadlineUnmet,
     AdmissionReject,
     QueueFullDropLru,
     PoolUnready,
     PoolUnavailable,
+    ReplicaExhausted,
     ShuttingDown,
     DecodeTimeout,
     WorkerReset,
+    Expired,
     Internal,
 }
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidParams,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -44,13 +47,16 @@ impl ErrorCode {
         Self::TaskIdConflict,
         Self::StreamDiverged,
         Self::ContextOverflow,
+        Self::DeadlineUnmet,
         Self::AdmissionReject,
         Self::QueueFullDropLru,
         Self::PoolUnready,
         Self::PoolUnavailable,
+        Self::ReplicaExhausted,
         Self::ShuttingDown,
         Self::DecodeTimeout,
         Self::WorkerReset,
+        Self::Expired,
         Self::Internal,
     ];
 
@@ -67,14 +73,16 @@ impl ErrorCode {
             Self::TaskIdConflict | Self::StreamDiverged => 409,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::ContextOverflow => 422,
+            Self::ContextOverflow | Self::DeadlineUnmet => 422,
             Self::AdmissionReject | Self::QueueFullDropLru => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
-            Self::PoolUnready | Self::PoolUnavailable | Self::ShuttingDown | Self::WorkerReset => {
-                503
-            }
-            Self::DecodeTimeout => 504,
+            Self::PoolUnready
+            | Self::PoolUnavailable
+            | Self::ReplicaExhausted
+            | Self::ShuttingDown
+            | Self::WorkerReset => 503,
+            Self::DecodeTimeout | Self::Expired => 504,
         }
     }
 
@@ -82,13 +90,16 @@ impl ErrorCode {
     #[must_use]
     pub fn retriable(self) -> bool {
         match self {
-            Self::AdmissionReject
+            Self::DeadlineUnmet
+            | Self::AdmissionReject
             | Self::QueueFullDropLru
             | Self::PoolUnready
             | Self::PoolUnavailable
+            | Self::ReplicaExhausted
             | Self::ShuttingDown
             | Self::DecodeTimeout
             | Self::WorkerReset
+            | Self::Expired
             | Self::Internal => true,
             Self::InvalidParams
             | Self::Unauthenticated
@@ -127,6 +138,9 @@ impl ErrorCode {
             Self::ShuttingDown => "OC-CTRL-2082",
             Self::DecodeTimeout => "ORCH-3016",
             Self::WorkerReset => "ORCH-3038",
+            Self::DeadlineUnmet => "ORCH-3080",
+            Self::ReplicaExhausted => "OC-CTRL-2014",
+            Self::Expired => "ORCH-4021",
         }
     }
 
@@ -153,6 +167,9 @@ impl ErrorCode {
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::DecodeTimeout => "DECODE_TIMEOUT",
             Self::WorkerReset => "WORKER_RESET",
+            Self::DeadlineUnmet => "DEADLINE_UNMET",
+            Self::ReplicaExhausted => "REPLICA_EXHAUSTED",
+            Self::Expired => "EXPIRED",
             Self::Internal => "INTERNAL",
         }
     }
@@ -169,7 +186,8 @@ pub struct ErrorEnvelope {
     /// Equal to the `X-Backoff-Ms` header; `Retry-After` is this, rounded up to seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// Which rule refused an admission: `reject`, `shed-low-priority`, …
+    /// Which rule refused an admission: `reject`, `shed-low-priority`, `rate`, `quota-queued`,
+    /// `quota-concurrent`, `quota-tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,6 +195,9 @@ pub struct ErrorEnvelope {
     pub engine: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_id: Option<String>,
+    /// With `DEADLINE_UNMET`: the shortest deadline that is likely to be met, from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earliest_ms: Option<u64>,
     /// As the `X-Correlation-Id` header.
     pub correlation_id: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

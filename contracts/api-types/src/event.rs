@@ -1,7 +1,7 @@
 //! The data of each server-sent event; the `event:` field is the type's name in lower case.
 //!
-//! Order on a stream: `queued* → started → token* → exactly one of end, error`. `queued` and
-//! `disconnected` carry no id and are not replayed.
+//! Order on a stream: `queued* → started → (token | metrics | preempted … resumed)* → exactly one of
+//! end, error`. `queued`, `metrics` and `disconnected` carry no id and are not replayed.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -33,7 +33,13 @@ pub enum Queued {
 pub enum QueuedReason {
     WaitingForSlot,
     LoadingModel,
+    /// Its tenant has had more than its share; others go first.
+    OverFairShare,
     NoReadyReplica,
+    /// Its tenant is at a limit of its own.
+    HeldByQuota,
+    /// It ran and goes on when a replica is found.
+    Resuming,
 }
 
 /// The task was handed to a replica.
@@ -74,6 +80,59 @@ pub struct Token {
     pub ids: Option<Vec<u32>>,
 }
 
+/// How a running task fares. May be left out under pressure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Metrics {
+    /// 0 to 1; absent for a task without a deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_time_probability: Option<f64>,
+    /// Tasks that wait for the same model.
+    pub queue_depth: u64,
+    /// Whether the replica is known to hold this conversation's KV cache.
+    pub kv_warmth: bool,
+    /// What the tenant may still use in this minute; absent without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_budget_remaining: Option<u64>,
+    /// Until the task's deadline; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_budget_remaining_ms: Option<u64>,
+}
+
+/// The task was stopped for another one; it keeps its tokens and goes on later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Preempted {
+    pub mode: PreemptionMode,
+    /// Tokens that exist already; none of them changes.
+    pub tokens_kept: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PreemptionMode {
+    /// Stopped while it ran.
+    Hard,
+}
+
+/// The task goes on, after it was stopped or its engine was lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resumed {
+    /// Counts from 1.
+    pub attempt: u32,
+    pub replica_id: String,
+    pub determinism: ResumedDeterminism,
+    /// The engine computes prompt and answer anew: always false.
+    pub kv_migrated: bool,
+    /// Whether the replica is known to hold this conversation's KV cache.
+    pub kv_warmth: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResumedDeterminism {
+    /// The rest may differ from that of an uninterrupted run.
+    BestEffort,
+}
+
 /// Last event of a task that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct End {
@@ -91,6 +150,9 @@ pub struct End {
     /// The stop sequence that matched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<String>,
+    /// Whether the last token came in time; absent for a task without a deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_met: Option<bool>,
 }
 
 /// This connection ends; the task does not.

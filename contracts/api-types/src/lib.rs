@@ -11,16 +11,22 @@ mod task;
 
 pub use control::{
     Capabilities, EngineCapability, Model, ModelCapability, ModelList, ModelState, Pool,
-    PoolHealth, PoolHealthMetrics, PoolList, Queue, QueueLane, Readiness, Replica,
+    PoolHealth, PoolHealthMetrics, PoolList, Queue, QueueLane, Readiness, Replica, ReplicaSet,
+    ReplicaSetList, Swap, SwapDirection,
 };
 pub use error::{Detail, ErrorCode, ErrorEnvelope};
-pub use event::{DisconnectReason, Disconnected, End, Queued, QueuedReason, Started, Token};
+pub use event::{
+    DisconnectReason, Disconnected, End, Metrics, Preempted, PreemptionMode, Queued, QueuedReason,
+    Resumed, ResumedDeterminism, Started, Token,
+};
 pub use request::{
     ChatMessage, Determinism, KvHint, OnDisconnect, Output, OutputFormat, Placement, PlacementMode,
     Priority, PromptInput, SAMPLER_PROFILE, Sampling, TaskRequest, Workload,
 };
 pub use task::{
-    Admission, FinishReason, Links, Task, TaskPlacement, TaskState, TaskTimings, TaskUsage,
+    Admission, Decision, DecisionCandidate, DropCount, Explanation, FinishReason, Links,
+    PlacementChoice, PlacementDrop, Task, TaskPlacement, TaskState, TaskTimings, TaskUsage,
+    Waiting,
 };
 
 /// Version of this API, as `/v1/capabilities` reports it.

@@ -12,7 +12,7 @@ use crate::ErrorEnvelope;
 pub struct Admission {
     pub task_id: Uuid,
     pub state: TaskState,
-    /// Rank in the task's lane (class × model), 0 = next.
+    /// Rank in the task's lane (tenant × class × model), 0 = next.
     pub queue_position: u64,
     /// From now; 0 once it runs.
     pub predicted_start_ms: u64,
@@ -41,6 +41,8 @@ pub struct Links {
 pub enum TaskState {
     Queued,
     Running,
+    /// Stopped for another task; it goes on later.
+    Preempted,
     Completed,
     Failed,
     Cancelled,
@@ -111,4 +113,91 @@ pub enum FinishReason {
     /// `max_tokens` or the context was used up.
     Length,
     Cancelled,
+}
+
+/// Body of `GET /v1/tasks/{id}/explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    pub task_id: Uuid,
+    pub state: TaskState,
+    /// Why it waits; absent once it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// Each choice of a replica, oldest first; at most 64.
+    pub decisions: Vec<Decision>,
+}
+
+/// Where a waiting task stands and what is in its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Waiting {
+    /// Rank in the task's lane (tenant × class × model), 0 = next.
+    pub queue_position: u64,
+    /// From now.
+    pub predicted_start_ms: u64,
+    pub reason: crate::QueuedReason,
+    /// Replicas of the model that cannot take it now, by reason.
+    pub obstacles: Vec<DropCount>,
+}
+
+/// One choice of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Decision {
+    /// From admission.
+    pub after_ms: u64,
+    pub replica_id: String,
+    pub choice: PlacementChoice,
+    /// The best ones, the chosen one first; at most 8.
+    pub candidates: Vec<DecisionCandidate>,
+    /// Replicas of the model that could not take it, by reason.
+    pub dropped: Vec<DropCount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DecisionCandidate {
+    pub replica_id: String,
+    /// Predicted time from dispatch to the last token.
+    pub predicted_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DropCount {
+    pub reason: PlacementDrop,
+    pub replicas: u32,
+}
+
+/// What made the chosen replica better than the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PlacementChoice {
+    /// There was no other.
+    Only,
+    /// It is in a pool that the task prefers.
+    Preferred,
+    /// Its cache holds the session's earlier turns.
+    Warm,
+    /// It is predicted to be done first.
+    Fastest,
+    LeastLoaded,
+    /// Equal in everything; the earlier one.
+    Order,
+}
+
+/// Why a replica cannot take a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum PlacementDrop {
+    ModelNotResident,
+    NotReady,
+    Draining,
+    NoSlot,
+    InsufficientCtx,
+    InsufficientKv,
+    EngineMismatch,
+    /// The task is pinned to other pools.
+    PoolMismatch,
+    Avoided,
+    /// Set aside: for interactive work, for a swap, or for a task that must run alone.
+    Reserved,
+    /// It refused a request a moment ago.
+    Suspect,
 }

@@ -6,8 +6,15 @@ pub const LABELS: &[Label] = &[
     Label { name: "cause", budget: 32, meaning: "why an engine was restarted" },
     Label { name: "engine", budget: 8, meaning: "kind of engine; `unknown` before one is known" },
     Label { name: "engine_version", budget: 64, meaning: "what the engine says of itself" },
+    Label {
+        name: "fallback",
+        budget: 2,
+        meaning: "whether a wish for pools was not met: yes or no",
+    },
+    Label { name: "mode", budget: 4, meaning: "`hard`: stopped while it ran" },
     Label { name: "model_id", budget: 1_024, meaning: "id of a model" },
     Label { name: "outcome", budget: 8, meaning: "how it ended" },
+    Label { name: "pinned", budget: 2, meaning: "whether the task is bound to pools: yes or no" },
     Label { name: "policy", budget: 4, meaning: "what a full queue did" },
     Label { name: "pool_id", budget: 256, meaning: "id of a pool" },
     Label { name: "priority", budget: 2, meaning: "`interactive` or `batch`" },
@@ -133,6 +140,46 @@ pub mod orchestrator {
         requirement: "ORCH-3028",
         without_engine: None,
     };
+    pub const PLACEMENTS: Family = Family {
+        name: "placement_decisions_total",
+        help: "Choices of a replica, by what decided",
+        kind: Kind::Counter,
+        labels: &["outcome", "pinned", "fallback"],
+        requirement: "ORCH-3094",
+        without_engine: Some("one decision weighs replicas of several engines"),
+    };
+    pub const PREEMPTIONS: Family = Family {
+        name: "preemptions_total",
+        help: "Running tasks told to stop for others",
+        kind: Kind::Counter,
+        labels: &["mode", "engine"],
+        requirement: "ORCH-3087",
+        without_engine: None,
+    };
+    pub const RESUMPTIONS: Family = Family {
+        name: "resumptions_total",
+        help: "Answers that went on in a further attempt",
+        kind: Kind::Counter,
+        labels: &["mode", "engine"],
+        requirement: "ORCH-3087",
+        without_engine: None,
+    };
+    pub const ADMISSION_SHARE: Family = Family {
+        name: "admission_share",
+        help: "A tenant's share of the tokens of about the last 100 ended tasks",
+        kind: Kind::Gauge,
+        labels: &["tenant", "priority"],
+        requirement: "ORCH-3077",
+        without_engine: Some("tenants share all engines"),
+    };
+    pub const DEADLINES_MET: Family = Family {
+        name: "deadlines_met_ratio",
+        help: "Part of about the last 100 tasks with a deadline that met it",
+        kind: Kind::Gauge,
+        labels: &["priority"],
+        requirement: "ORCH-3081",
+        without_engine: Some("a deadline is the caller's, whichever engine runs the task"),
+    };
     pub const STREAM_SUBSCRIBERS: Family = Family {
         name: "stream_subscribers",
         help: "Open streams",
@@ -192,6 +239,11 @@ pub const ORCHESTRATOR: &[Family] = &[
     orchestrator::QUEUE_WAIT,
     orchestrator::FIRST_TOKEN,
     orchestrator::DECODE,
+    orchestrator::PLACEMENTS,
+    orchestrator::PREEMPTIONS,
+    orchestrator::RESUMPTIONS,
+    orchestrator::ADMISSION_SHARE,
+    orchestrator::DEADLINES_MET,
     orchestrator::STREAM_SUBSCRIBERS,
 ];
 

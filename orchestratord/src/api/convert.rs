@@ -1,6 +1,6 @@
 //! Between the core's and the fleet's words and those of the wire.
 
-use api_types::{Admission, ErrorCode};
+use api_types::Admission;
 use orchestrator_core::{RejectReason, Standing};
 
 use super::App;
@@ -9,11 +9,12 @@ use crate::driver;
 use crate::task::TaskRecord;
 
 pub(super) fn rejection(reason: RejectReason) -> ApiError {
-    let (code, message, retry_after) = driver::rejection(reason);
+    let told = driver::rejection(reason);
     ApiError {
-        retry_after_ms: retry_after.map(|it| (it.0 / 1_000).max(1)),
-        policy_label: (code == ErrorCode::AdmissionReject).then_some("reject"),
-        ..ApiError::new(code, message)
+        retry_after_ms: told.retry_after.map(|it| (it.0 / 1_000).max(1)),
+        policy_label: told.policy,
+        earliest_ms: told.earliest.map(|it| it.0.div_ceil(1_000)),
+        ..ApiError::new(told.code, told.message)
     }
 }
 

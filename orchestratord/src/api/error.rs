@@ -23,6 +23,7 @@ pub(crate) struct ApiError {
     pub(crate) retry_after_ms: Option<u64>,
     pub(crate) policy_label: Option<&'static str>,
     pub(crate) engine: Option<String>,
+    pub(crate) earliest_ms: Option<u64>,
 }
 
 impl ApiError {
@@ -34,6 +35,7 @@ impl ApiError {
             retry_after_ms: None,
             policy_label: None,
             engine: None,
+            earliest_ms: None,
         }
     }
 
@@ -47,6 +49,7 @@ impl ApiError {
             retry_after_ms,
             policy_label: self.policy_label.map(str::to_owned),
             engine: self.engine,
+            earliest_ms: self.earliest_ms,
             details: self.details,
             ..envelope(self.code, &self.message, correlation_id)
         };

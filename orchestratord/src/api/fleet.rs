@@ -1,10 +1,10 @@
-//! `/v1/models`, `/v1/pools`, `/v1/pools/{id}/health`, `/v1/capabilities`.
+//! `/v1/models`, `/v1/pools`, `/v1/pools/{id}/health`, `/v1/replicasets`, `/v1/capabilities`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     API_VERSION, Capabilities, EngineCapability, ErrorCode, ModelCapability, ModelList, ModelState,
-    Pool, PoolHealth, PoolHealthMetrics, PoolList, Replica,
+    Pool, PoolHealth, PoolHealthMetrics, PoolList, Replica, ReplicaSet, ReplicaSetList,
 };
 use axum::Json;
 use axum::extract::State;
@@ -67,6 +67,50 @@ pub(super) async fn pool_health(
     let view =
         view.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("there is no pool `{id}`")))?;
     Ok(Json(health(&pool(view, &busy), view)))
+}
+
+/// Replicas that stand for each other, and how busy they are.
+#[utoipa::path(
+    get, path = "/v1/replicasets", operation_id = "list_replica_sets", tag = "control",
+    responses((status = 200, description = "By model, engine and file.", body = ReplicaSetList)),
+    extensions(("x-req-id" = json!(["ORCH-3007", "ORCH-2104"]))),
+)]
+pub(super) async fn replica_sets(State(app): State<App>) -> Json<ReplicaSetList> {
+    let busy: Busy = app.driver.busy_slots().await.into_iter().collect();
+    let fleet = app.fleet.now();
+    let mut sets: Vec<ReplicaSet> = Vec::new();
+    for view in &fleet.pools {
+        for (replica, id) in view.pool.replicas.iter().zip(&view.replica_ids) {
+            let fresh = ReplicaSet {
+                model_id: view.pool.model_id.clone(),
+                engine: view.pool.engine.clone(),
+                engine_version: replica.engine_version.clone(),
+                model_digest: replica.model_digest.clone(),
+                context_tokens: replica.context_tokens,
+                replica_ids: Vec::new(),
+                replicas_ready: 0,
+                slots: 0,
+                slots_busy: 0,
+            };
+            let index = sets.iter().position(|it| is_same(it, &fresh)).unwrap_or_else(|| {
+                sets.push(fresh);
+                sets.len() - 1
+            });
+            let set = &mut sets[index];
+            set.replica_ids.push(replica.replica_id.clone());
+            set.replicas_ready += u32::from(view.reachable && replica.state == ReplicaState::Ready);
+            set.slots += replica.slots;
+            set.slots_busy += busy.get(id).copied().unwrap_or(0);
+        }
+    }
+    Json(ReplicaSetList { replica_sets: sets })
+}
+
+/// Whether replicas of the two sets stand for each other.
+fn is_same(a: &ReplicaSet, b: &ReplicaSet) -> bool {
+    let engine = |it: &ReplicaSet| (it.engine.clone(), it.engine_version.clone());
+    let model = |it: &ReplicaSet| (it.model_id.clone(), it.model_digest.clone());
+    engine(a) == engine(b) && model(a) == model(b) && a.context_tokens == b.context_tokens
 }
 
 /// What this server can do, and the version of this API.

@@ -10,7 +10,8 @@ mod facts;
 use std::sync::LazyLock;
 
 use api_types::{
-    Admission, Disconnected, End, ErrorCode, ErrorEnvelope, Queued, Started, TaskRequest, Token,
+    Admission, Disconnected, End, ErrorCode, ErrorEnvelope, Preempted, Queued, Resumed, Started,
+    TaskRequest, Token,
 };
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -41,9 +42,10 @@ const COMMON: Common = Common {
         version = api_types::API_VERSION,
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    paths(tasks::create, tasks::show, tasks::cancel, streams::read, fleet::models),
+    paths(tasks::create, tasks::show, tasks::explain, tasks::cancel, streams::read, fleet::models),
     components(schemas(
-        Admission, Disconnected, End, ErrorEnvelope, Queued, Started, TaskRequest, Token
+        Admission, Disconnected, End, ErrorEnvelope, Preempted, Queued, Resumed, Started,
+        TaskRequest, Token
     )),
     tags((name = "data", description = "Submit tasks, follow and cancel them."))
 )]
@@ -58,7 +60,7 @@ struct Data;
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
-        fleet::pools, fleet::pool_health, fleet::capabilities, queue::show, system::metrics,
+        fleet::pools, fleet::pool_health, fleet::replica_sets, fleet::capabilities, queue::show, system::metrics,
         system::healthz, system::readyz, show
     ),
     components(schemas(ErrorEnvelope)),

@@ -68,7 +68,7 @@ pub(super) async fn read(
 pub(super) fn from_start(app: &App, record: Arc<TaskRecord>, admission: &Admission) -> Response {
     let event = Queued::Admitted {
         admission: Box::new(admission.clone()),
-        reason: app.fleet.now().waiting_reason(&record.job.model_name),
+        reason: record.lock().waiting_reason(),
     };
     let mut first = Vec::with_capacity(512);
     frame::write(&mut first, None, "queued", &event);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api_types::{Admission, ErrorCode, Task, TaskRequest};
+use api_types::{Admission, ErrorCode, Explanation, Task, TaskRequest};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
@@ -78,6 +78,23 @@ pub(super) async fn show(State(app): State<App>, Id(id): Id) -> Result<Json<Task
     find(&app, &id).map(|record| Json(record.view()))
 }
 
+/// Why a task waits, or where it went.
+#[utoipa::path(
+    get, path = "/v1/tasks/{id}/explain", operation_id = "explain_task", tag = "data",
+    params(("id" = Uuid, Path, description = "The task.")),
+    responses((status = 200, description = "What was decided, and why.", body = Explanation)),
+    extensions(("x-req-id" = json!(["ORCH-4005", "OC-CORE-1016"]))),
+)]
+pub(super) async fn explain(
+    State(app): State<App>,
+    Id(id): Id,
+) -> Result<Json<Explanation>, ApiError> {
+    let record = find(&app, &id)?;
+    // Forgotten since: as if it had never been.
+    let explained = app.driver.explain(record.id).await;
+    explained.map(Json).ok_or_else(|| unknown(&id))
+}
+
 /// Ends a task at any point; harmless after its end.
 #[utoipa::path(
     post, path = "/v1/tasks/{id}/cancel", operation_id = "cancel_task", tag = "data",
@@ -93,7 +110,11 @@ pub(super) async fn cancel(State(app): State<App>, Id(id): Id) -> Result<StatusC
 
 pub(super) fn find(app: &App, id: &str) -> Result<Arc<TaskRecord>, ApiError> {
     let known = id.parse::<Uuid>().ok().and_then(|id| app.driver.store.find(id));
-    known.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("there is no task `{id}`")))
+    known.ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("there is no task `{id}`"))
 }
 
 /// The stream if it was asked for, else the admission; `fresh` when the task was admitted just now.

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use adapter_api::{EngineError, Generation, GenerationEvent, Usage};
-use api_types::{FinishReason, Started};
+use adapter_api::{EngineError, Generation, GenerationEvent};
+use api_types::{FinishReason, Resumed, ResumedDeterminism, Started};
 use tokio::time::{Instant, Sleep};
 
 use super::{Attempt, Failure, Outcome, millis};
@@ -26,7 +26,12 @@ pub(super) struct Relay<'a> {
     first_token: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     announced: bool,
+    /// When the core was last told how far this is.
+    reported: Option<Instant>,
 }
+
+/// How often the core is told of progress, at most.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
 
 impl<'a> Relay<'a> {
     /// `timer` runs out when the first token is late.
@@ -45,6 +50,7 @@ impl<'a> Relay<'a> {
             first_token: None,
             timer,
             announced: false,
+            reported: None,
         }
     }
 
@@ -69,13 +75,14 @@ impl<'a> Relay<'a> {
             for event in &events {
                 match event {
                     GenerationEvent::PromptProgress { total, .. } => {
-                        stream.progress.usage.tokens_in = u64::from(*total);
+                        note_prompt(stream, *total, self.attempt.kept.tokens);
                     }
                     GenerationEvent::Tokens(piece) => {
                         if self.first_token.is_none() {
                             self.first_token = Some(now);
-                            stream.progress.timings.first_token_ms =
-                                Some(millis(now - self.started));
+                            let took = Some(millis(now - self.started));
+                            let timings = &mut stream.progress.timings;
+                            timings.first_token_ms = timings.first_token_ms.or(took);
                         }
                         tokens += u64::from(piece.count);
                         let ids = record.job.canonical.return_token_ids.then_some(&*piece.ids);
@@ -83,7 +90,8 @@ impl<'a> Relay<'a> {
                     }
                     GenerationEvent::Finished { reason, usage, .. } => {
                         finished = Some(*usage);
-                        finish(stream, now, self.first_token, reason, *usage);
+                        note_prompt(stream, usage.prompt_tokens, self.attempt.kept.tokens);
+                        finish(stream, now, self.first_token, reason);
                     }
                 }
             }
@@ -94,9 +102,22 @@ impl<'a> Relay<'a> {
         if !open || !current {
             return Some(Outcome::Closed);
         }
-        let usage = finished?;
+        let Some(usage) = finished else {
+            self.report(now);
+            return None;
+        };
         Telemetry::completed(self.attempt, usage);
         Some(Outcome::Completed)
+    }
+
+    /// Tells the core, at the first token and now and then.
+    fn report(&mut self, now: Instant) {
+        let due = self.reported.is_none_or(|it| it + REPORT_EVERY <= now);
+        if due && self.first_token.is_some() {
+            self.reported = Some(now);
+            let usage = self.attempt.usage(&self.attempt.record.lock());
+            self.attempt.handle.progress(self.attempt.run, usage);
+        }
     }
 
     /// Which limit has passed, if one has; otherwise the timer is set to the next one.
@@ -138,8 +159,8 @@ impl Future for Relay<'_> {
         }
         {
             let mut stream = this.attempt.record.lock();
-            if stream.log.is_closed() || !this.attempt.is_current(&stream) {
-                return Poll::Ready(Outcome::Closed);
+            if let Some(outcome) = this.attempt.interruption(&stream) {
+                return Poll::Ready(outcome);
             }
             stream.watch_close(cx.waker());
         }
@@ -161,6 +182,18 @@ impl Relay<'_> {
 
 fn announce(attempt: &Attempt, stream: &mut Stream) {
     let placement = &attempt.replica.placement;
+    let kv_warmth = stream.progress.kv_warmth();
+    if stream.log.last_id() != 0 {
+        let resumed = Resumed {
+            attempt: attempt.run.attempt.0,
+            replica_id: placement.replica_id.clone(),
+            determinism: ResumedDeterminism::BestEffort,
+            kv_migrated: false,
+            kv_warmth,
+        };
+        stream.log.event("resumed", &resumed);
+        return;
+    }
     let started = Started {
         queue_position: stream.progress.queue_position,
         predicted_start_ms: stream.progress.predicted_start_ms,
@@ -171,11 +204,18 @@ fn announce(attempt: &Attempt, stream: &mut Stream) {
         replica_id: placement.replica_id.clone(),
         model_id: attempt.record.job.model_name.clone(),
         model_digest: placement.model_digest.clone(),
-        kv_warmth: false,
+        kv_warmth,
         attempt: attempt.run.attempt.0,
         seed: attempt.record.job.seed,
     };
     stream.log.event("started", &started);
+}
+
+/// The prompt of a resumed attempt holds the answer so far; only the first one tells its size.
+fn note_prompt(stream: &mut Stream, tokens: u32, kept: u32) {
+    if kept == 0 || stream.progress.usage.tokens_in == 0 {
+        stream.progress.usage.tokens_in = u64::from(tokens.saturating_sub(kept));
+    }
 }
 
 fn finish(
@@ -183,10 +223,8 @@ fn finish(
     now: Instant,
     first_token: Option<Instant>,
     reason: &adapter_api::FinishReason,
-    usage: Usage,
 ) {
     stream.progress.timings.decode_time_ms = first_token.map(|it| millis(now - it));
-    stream.progress.usage.tokens_in = u64::from(usage.prompt_tokens);
     let (reason, stop) = match reason {
         adapter_api::FinishReason::EndOfText => (FinishReason::Stop, None),
         adapter_api::FinishReason::StopSequence(it) => (FinishReason::Stop, Some(it.clone())),

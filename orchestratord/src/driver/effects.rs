@@ -1,18 +1,18 @@
-//! Submission, and what each effect of the core means outside.
+//! Submission, and what the effects of the core that begin something mean outside.
 
 use std::sync::Arc;
 
-use api_types::{Admission, End, ErrorCode, ErrorEnvelope, FinishReason, Links, TaskState};
+use api_types::{ErrorCode, FinishReason, QueuedReason};
 use orchestrator_core::{
-    Class, Effect, Ending, Event, Micros, RejectReason, Report, Run, TaskId, TaskSpec, TenantId,
-    Usage,
+    Class, Effect, Event, Micros, Report, Run, TaskId, TaskSpec, TenantId, Usage,
 };
 use tokio::time::Instant;
 
+use super::endings::{admission, close_with_end};
+use super::explain::reason;
 use super::{Driver, Submission, SubmitReply};
-use crate::attempt::{self, Attempt};
-use crate::task::{Caller, State, Stream, TaskRecord};
-use crate::wire::envelope;
+use crate::attempt::{self, Attempt, Kept};
+use crate::task::{Caller, State, TaskRecord};
 
 impl Driver {
     pub(super) fn submit(&mut self, submission: Submission) -> SubmitReply {
@@ -82,7 +82,9 @@ impl Driver {
 
     fn admitted(&mut self, record: &Arc<TaskRecord>, position: u64, predicted: Option<Micros>) {
         let predicted_ms = self.milliseconds(predicted);
-        let reason = self.directory.published().waiting_reason(&record.job.model_name);
+        // One that has started already does not wait for long.
+        let standing = self.core.standing(record.core_id);
+        let reason = standing.map_or(QueuedReason::WaitingForSlot, |it| reason(it.reason));
         record.update(|stream| {
             stream.progress.queue_position = position;
             stream.progress.predicted_start_ms = predicted_ms;
@@ -104,9 +106,18 @@ impl Driver {
             Effect::Dispatch { run, .. } => self.dispatch(run),
             // The attempt has seen its stream close and reports when its slot is free.
             Effect::CancelOnReplica(_) => {}
-            Effect::Decided(_) => {}
-            Effect::Preempt(_) | Effect::Load { .. } | Effect::Unload { .. } => {
-                unreachable!("no replica says that it can be stopped or loaded")
+            Effect::Preempt(run) => {
+                let record = &self.open[&run.task];
+                record.stop_attempt(run.attempt.0);
+                self.telemetry.preempted(self.engine_of(record));
+            }
+            Effect::Decided(decision) => {
+                let record = &self.open[&decision.task];
+                self.telemetry.decided(record, &decision);
+                record.lock().progress.decided(*decision);
+            }
+            Effect::Load { .. } | Effect::Unload { .. } => {
+                unreachable!("no replica says that it can be loaded")
             }
             Effect::Ended { task, ending } => self.ended(task, ending),
             Effect::Admitted { .. } | Effect::Rejected { .. } => {
@@ -117,20 +128,29 @@ impl Driver {
 
     fn dispatch(&mut self, run: Run) {
         let record = Arc::clone(&self.open[&run.task]);
-        if record.lock().log.last_id() != 0 {
+        let kept = kept(&record);
+        if 0 < kept.tokens && !record.job.is_resumable() {
             self.cannot_go_on(&record, run);
             return;
         }
+        if record.job.max_tokens <= kept.tokens {
+            self.had_ended(&record, run);
+            return;
+        }
         let replica = self.directory.replica(run.replica).expect("the core knows live replicas");
-        let queue_time = record.admitted_at.elapsed();
+        let first = run.attempt.0 == 1;
+        let queue_time = attempt::millis(record.admitted_at.elapsed());
         record.update(|stream| {
             stream.progress.state = State::Running;
             stream.progress.attempt = run.attempt.0;
             stream.progress.placement = Some(Arc::clone(&replica.placement));
-            stream.progress.timings.queue_time_ms = Some(attempt::millis(queue_time));
+            stream.progress.timings.queue_time_ms.get_or_insert(queue_time);
         });
+        if 0 < kept.tokens {
+            self.telemetry.resumed(self.engine_of(&record));
+        }
         let series = replica.series(&self.telemetry);
-        self.telemetry.dispatched(&record, series, attempt::millis(queue_time));
+        self.telemetry.dispatched(&record, series, first.then_some(queue_time));
         let attempt = Attempt {
             run,
             record,
@@ -138,140 +158,29 @@ impl Driver {
             handle: self.handle.clone(),
             config: self.attempts,
             telemetry: Arc::clone(&self.telemetry),
+            kept,
         };
         self.tracker.spawn(attempt::run(attempt));
     }
 
-    /// The engine died under a stream that has begun, and it cannot be resumed.
+    fn engine_of(&self, record: &TaskRecord) -> &str {
+        self.directory.engine_of(record.job.model).unwrap_or("unknown")
+    }
+
+    /// The engine was lost between the last token and the end that follows it.
+    fn had_ended(&mut self, record: &Arc<TaskRecord>, run: Run) {
+        record.update(|stream| close_with_end(stream, FinishReason::Length, None));
+        let (report, usage) = (Report::Completed, Usage::default());
+        self.apply(Event::Finished { run, report, usage, slot_free: true });
+    }
+
+    /// The engine was lost under an answer that cannot be continued: token ids of the prompt cannot
+    /// be followed by text.
     fn cannot_go_on(&mut self, record: &Arc<TaskRecord>, run: Run) {
         self.close_with(record, ErrorCode::WorkerReset, "the engine was lost in mid-stream");
         let (report, usage) = (Report::Failed, Usage::default());
         self.apply(Event::Finished { run, report, usage, slot_free: true });
     }
-
-    /// Closes the stream, unless the attempt did, and lets go of the task.
-    fn ended(&mut self, task: TaskId, ending: Ending) {
-        let record = self.open.remove(&task).expect("only an open task ends");
-        match ending {
-            Ending::Completed | Ending::Failed => {}
-            Ending::Cancelled => close_cancelled(&record),
-            Ending::Dropped => self.close_with(
-                &record,
-                ErrorCode::QueueFullDropLru,
-                "the queue was full and this task was the oldest of the lowest class",
-            ),
-            Ending::Shed => self.close_with(
-                &record,
-                ErrorCode::AdmissionReject,
-                "the queue was full and interactive work took this task's place",
-            ),
-            Ending::NoReplica { coming: true } => self.close_with(
-                &record,
-                ErrorCode::PoolUnready,
-                "no replica of the model became ready in the time a task may wait for one",
-            ),
-            Ending::NoReplica { coming: false } => self.close_with(
-                &record,
-                ErrorCode::PoolUnavailable,
-                "no replica of the model is left that could become ready",
-            ),
-            Ending::Expired | Ending::Late => self.close_with(
-                &record,
-                ErrorCode::PoolUnready,
-                "the task's time in the queue is over",
-            ),
-            Ending::Poison => self.close_with(
-                &record,
-                ErrorCode::WorkerReset,
-                "the engine died twice before this task's first token",
-            ),
-            Ending::AttemptsExhausted => self.close_with(
-                &record,
-                ErrorCode::WorkerReset,
-                "no engine took the task: each of 3 attempts was refused",
-            ),
-        }
-        let (state, bytes) = {
-            let stream = record.lock();
-            (stream.progress.state.wire(), stream.log.bytes().len())
-        };
-        self.finished.push(Instant::now(), record.id, bytes + record.job.bytes());
-        let engine = self.directory.engine_of(record.job.model);
-        match ending {
-            Ending::Dropped => self.telemetry.pushed_out(engine, "drop-lru"),
-            Ending::Shed => self.telemetry.pushed_out(engine, "shed-low-priority"),
-            Ending::Completed
-            | Ending::Failed
-            | Ending::Cancelled
-            | Ending::NoReplica { .. }
-            | Ending::Expired
-            | Ending::Late
-            | Ending::Poison
-            | Ending::AttemptsExhausted => {}
-        }
-        self.telemetry.ended(&record, engine, state);
-    }
-
-    fn close_with(&self, record: &TaskRecord, code: ErrorCode, message: &str) {
-        let mut error = envelope(code, message, &record.correlation_id);
-        error.engine = self.directory.engine_of(record.job.model).map(str::to_owned);
-        if code == ErrorCode::AdmissionReject {
-            error.policy_label = Some("shed-low-priority".into());
-        }
-        let state = match code {
-            ErrorCode::QueueFullDropLru | ErrorCode::AdmissionReject => TaskState::Dropped,
-            ErrorCode::PoolUnready | ErrorCode::PoolUnavailable => TaskState::Expired,
-            _ => TaskState::Failed,
-        };
-        close_failed(record, error, state);
-    }
-
-    /// Ends what the drain left over. Queued work is lost with the process: the journal is not here
-    /// yet, and saying so beats a stream that just stops.
-    pub(super) fn end_all(&mut self) {
-        let open: Vec<_> = self.open.values().cloned().collect();
-        for record in open {
-            let message = "the server shuts down; submit the task again";
-            let error = envelope(ErrorCode::ShuttingDown, message, &record.correlation_id);
-            close_failed(&record, error, TaskState::Failed);
-            self.apply(Event::CancelRequested { task: record.core_id });
-        }
-    }
-}
-
-/// Ends a stream with an `error` event; does nothing if it has ended.
-pub(crate) fn close_failed(record: &TaskRecord, error: ErrorEnvelope, state: TaskState) -> bool {
-    record.update(|stream| {
-        stream.log.close("error", &error);
-        stream.progress.state = State::Ended(state);
-        stream.progress.error = Some(Box::new(error));
-    })
-}
-
-fn close_cancelled(record: &TaskRecord) {
-    record.update(|stream| close_with_end(stream, FinishReason::Cancelled, None));
-}
-
-/// Ends a stream with an `end` event.
-pub(crate) fn close_with_end(stream: &mut Stream, reason: FinishReason, stop: Option<String>) {
-    let progress = &mut stream.progress;
-    progress.usage.tokens_out = stream.log.tokens();
-    let end = End {
-        tokens_in: progress.usage.tokens_in,
-        tokens_out: progress.usage.tokens_out,
-        queue_time_ms: progress.timings.queue_time_ms.unwrap_or(0),
-        first_token_ms: progress.timings.first_token_ms,
-        decode_time_ms: progress.timings.decode_time_ms,
-        finish_reason: reason,
-        stop,
-    };
-    let state = match reason {
-        FinishReason::Stop | FinishReason::Length => TaskState::Completed,
-        FinishReason::Cancelled => TaskState::Cancelled,
-    };
-    progress.state = State::Ended(state);
-    progress.finish_reason = Some(reason);
-    stream.log.close("end", &end);
 }
 
 fn class(record: &TaskRecord) -> Class {
@@ -281,57 +190,11 @@ fn class(record: &TaskRecord) -> Class {
     }
 }
 
-/// The answer to an admission, as it stood when the task was admitted.
-pub(crate) fn admission(record: &TaskRecord) -> Admission {
+/// What earlier attempts made of the answer.
+fn kept(record: &TaskRecord) -> Kept {
     let stream = record.lock();
-    let progress = &stream.progress;
-    let this = format!("/v1/tasks/{}", record.id);
-    Admission {
-        task_id: record.id,
-        state: progress.state.wire(),
-        queue_position: progress.queue_position,
-        predicted_start_ms: progress.predicted_start_ms,
-        predicted_start_p90_ms: progress.predicted_start_p90_ms,
-        // One more turnover of the queue is good advice once something waits.
-        backoff_ms: progress.predicted_start_ms.min(60_000),
-        seed: record.job.seed,
-        session_id: None,
-        ephemeral: true,
-        links: Links { stream: format!("{this}/stream"), cancel: format!("{this}/cancel"), this },
-    }
-}
-
-/// How a rejection is worded and coded, and when to come back.
-pub(crate) fn rejection(reason: RejectReason) -> (ErrorCode, String, Option<Micros>) {
-    match reason {
-        RejectReason::QueueFull { retry_after } => {
-            (ErrorCode::AdmissionReject, "the queue is full".into(), Some(retry_after))
-        }
-        RejectReason::Unavailable => {
-            let message =
-                "no replica of the model can serve it now: its host is gone or it is broken";
-            (ErrorCode::PoolUnavailable, message.into(), Some(Micros(5_000_000)))
-        }
-        RejectReason::Quota { retry_after, .. } => (
-            ErrorCode::AdmissionReject,
-            "a limit of the tenant is reached".into(),
-            Some(retry_after),
-        ),
-        RejectReason::DeadlineUnmet { .. } => {
-            (ErrorCode::ContextOverflow, "the deadline cannot be met".into(), None)
-        }
-        RejectReason::EngineMismatch | RejectReason::PoolMismatch => (
-            ErrorCode::PoolUnavailable,
-            "no replica of the model runs the engine that was asked for".into(),
-            Some(Micros(5_000_000)),
-        ),
-        RejectReason::ContextOverflow { context_tokens } => {
-            let message =
-                format!("prompt and max_tokens exceed the context of {context_tokens} tokens");
-            (ErrorCode::ContextOverflow, message, None)
-        }
-        RejectReason::DuplicateTask => {
-            (ErrorCode::Internal, "the task was numbered twice".into(), None)
-        }
+    match u32::try_from(stream.log.tokens()).expect("max_tokens bounds it") {
+        0 => Kept::default(),
+        tokens => Kept { tokens, text: stream.log.text() },
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use api_types::Admission;
-use orchestrator_core::{Event, LaneView, RejectReason, ReplicaId, Standing};
+use api_types::{Admission, Explanation, Swap};
+use orchestrator_core::{Event, LaneView, RejectReason, ReplicaId, Run, Standing, Usage};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -32,8 +32,12 @@ pub(crate) enum Command {
         id: Uuid,
         reply: oneshot::Sender<Option<Standing>>,
     },
-    Lanes {
-        reply: oneshot::Sender<Vec<(String, LaneView)>>,
+    Explain {
+        id: Uuid,
+        reply: oneshot::Sender<Option<Explanation>>,
+    },
+    Queue {
+        reply: oneshot::Sender<QueuePicture>,
     },
     BusySlots {
         reply: oneshot::Sender<Vec<(ReplicaId, u32)>>,
@@ -44,6 +48,14 @@ pub(crate) enum Command {
     EndAll,
     /// End the driver.
     Stop,
+}
+
+/// Who waits, and what is loaded for them.
+#[derive(Default)]
+pub(crate) struct QueuePicture {
+    /// With the model's name.
+    pub(crate) lanes: Vec<(String, LaneView)>,
+    pub(crate) swaps: Vec<Swap>,
 }
 
 /// A task on its way in.
@@ -96,8 +108,13 @@ impl Handle {
         self.ask(|reply| Command::Standing { id, reply }).await.flatten()
     }
 
-    pub(crate) async fn lanes(&self) -> Vec<(String, LaneView)> {
-        self.ask(|reply| Command::Lanes { reply }).await.unwrap_or_default()
+    /// Why a task waits or where it went; `None` for an unknown one.
+    pub(crate) async fn explain(&self, id: Uuid) -> Option<Explanation> {
+        self.ask(|reply| Command::Explain { id, reply }).await.flatten()
+    }
+
+    pub(crate) async fn queue(&self) -> QueuePicture {
+        self.ask(|reply| Command::Queue { reply }).await.unwrap_or_default()
     }
 
     pub(crate) async fn busy_slots(&self) -> Vec<(ReplicaId, u32)> {
@@ -109,6 +126,11 @@ impl Handle {
         if self.commands.send(command).await.is_err() {
             tracing::debug!("the driver has ended; a command was dropped");
         }
+    }
+
+    /// Reports progress if there is room: the next report holds all that this one says.
+    pub(crate) fn progress(&self, run: Run, usage: Usage) {
+        let _full = self.commands.try_send(Command::Core(Event::Progress { run, usage }));
     }
 
     pub(crate) fn leavings(&self) -> Leavings {

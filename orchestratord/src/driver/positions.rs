@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use super::explain::reason;
 use super::{Driver, POSITIONS_EVERY};
 
 impl Driver {
@@ -9,12 +10,11 @@ impl Driver {
     /// second, and none while nothing waits: an event per shifted position would cost more than the
     /// tokens.
     pub(super) fn refresh_positions(&mut self) {
-        let fleet = self.directory.published();
         let standings: Vec<_> = self.core.standings().collect();
         for (task, standing) in &standings {
             let record = &self.open[task];
             let predicted_ms = self.milliseconds(standing.predicted_start);
-            let reason = fleet.waiting_reason(&record.job.model_name);
+            let reason = reason(standing.reason);
             record.update(|stream| stream.move_up(standing.position, predicted_ms, reason));
         }
         self.telemetry.queue(&self.core.lanes(), &self.directory);

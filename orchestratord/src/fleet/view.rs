@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adapter_api::Adapter;
-use api_types::QueuedReason;
 use orchestrator_core::{Availability, ModelId, ReplicaId};
 use pool_api::Pool;
 use tokio::sync::watch;
@@ -87,17 +86,6 @@ impl Fleet {
             .get(name)
             .or_else(|| self.models.values().find(named))
             .ok_or(NotResolved::Unknown)
-    }
-}
-
-impl Fleet {
-    /// Why a task of this model would wait now.
-    pub(crate) fn waiting_reason(&self, model: &str) -> QueuedReason {
-        match self.models.get(model) {
-            Some(model) if model.resident => QueuedReason::WaitingForSlot,
-            Some(model) if model.loading => QueuedReason::LoadingModel,
-            Some(_) | None => QueuedReason::NoReadyReplica,
-        }
     }
 }
 

@@ -36,6 +36,14 @@ impl Job {
         self.canonical.priority
     }
 
+    /// Whether an answer that has begun can go on elsewhere: text follows text.
+    pub(crate) fn is_resumable(&self) -> bool {
+        match &self.input {
+            Input::Prompt(Prompt::Text(_)) | Input::Messages(_) => true,
+            Input::Prompt(Prompt::TokenIds(_)) => false,
+        }
+    }
+
     /// About what the job holds in memory: its input, twice.
     pub(crate) fn bytes(&self) -> usize {
         let input = match &self.input {
@@ -46,12 +54,20 @@ impl Job {
         2 * input
     }
 
-    /// The engine's part of the job.
-    pub(crate) fn generate(&self, prompt: Prompt, correlation_id: &str) -> Generate {
+    /// The engine's part of the job in its nth attempt, `kept` tokens of the answer being there.
+    pub(crate) fn generate(
+        &self,
+        prompt: Prompt,
+        kept: u32,
+        attempt: u32,
+        correlation_id: &str,
+    ) -> Generate {
+        // 4294967295 means "random" to llama.cpp; seeds stay below it.
+        let seed = (u64::from(self.seed) + u64::from(attempt) - 1) % u64::from(u32::MAX);
         Generate {
             prompt,
-            max_tokens: self.max_tokens,
-            seed: self.seed,
+            max_tokens: self.max_tokens.saturating_sub(kept),
+            seed: u32::try_from(seed).expect("a remainder below 2^32"),
             sampling: self.sampling,
             stop: self.canonical.stop.clone().unwrap_or_default(),
             reuse_prefix: self.canonical.kv_hint == KvHint::Reuse,

@@ -7,6 +7,7 @@ mod cancel;
 mod client;
 mod contract;
 mod errors;
+mod explain;
 mod faults;
 mod fleet;
 mod manager;

@@ -1,11 +1,12 @@
 //! Examples as values of the wire types, so that they cannot fall behind them.
 
 use api_types::{
-    API_VERSION, Admission, Capabilities, ChatMessage, Detail, End, EngineCapability, ErrorCode,
-    ErrorEnvelope, FinishReason, Links, Model, ModelCapability, ModelList, ModelState, Pool,
+    API_VERSION, Admission, Capabilities, ChatMessage, Decision, DecisionCandidate, Detail,
+    DropCount, End, EngineCapability, ErrorCode, ErrorEnvelope, Explanation, FinishReason, Links,
+    Model, ModelCapability, ModelList, ModelState, PlacementChoice, PlacementDrop, Pool,
     PoolHealth, PoolHealthMetrics, PoolList, Priority, Queue, QueueLane, Queued, QueuedReason,
-    Readiness, Replica, Started, Task, TaskPlacement, TaskRequest, TaskState, TaskTimings,
-    TaskUsage, Token,
+    Readiness, Replica, ReplicaSet, ReplicaSetList, Started, Task, TaskPlacement, TaskRequest,
+    TaskState, TaskTimings, TaskUsage, Token, Waiting,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -141,6 +142,7 @@ pub(super) fn frames(queued: &Queued) -> Value {
         decode_time_ms: Some(12),
         finish_reason: FinishReason::Stop,
         stop: None,
+        deadline_met: None,
     };
     let mut out = Vec::new();
     frame::write(&mut out, None, "queued", queued);
@@ -190,6 +192,45 @@ pub(super) fn pools() -> PoolList {
     PoolList { pools: vec![pool] }
 }
 
+pub(super) fn replica_sets() -> ReplicaSetList {
+    let set = ReplicaSet {
+        model_id: MODEL.into(),
+        engine: "llamacpp".into(),
+        engine_version: Some(VERSION.into()),
+        model_digest: Some(DIGEST.into()),
+        context_tokens: 4_096,
+        replica_ids: vec!["gpu0-0".into(), "gpu1-0".into()],
+        replicas_ready: 2,
+        slots: 8,
+        slots_busy: 3,
+    };
+    ReplicaSetList { replica_sets: vec![set] }
+}
+
+pub(super) fn explanation() -> Explanation {
+    let candidate =
+        |id: &str, predicted_ms| DecisionCandidate { replica_id: id.into(), predicted_ms };
+    let decision = Decision {
+        after_ms: 1_750,
+        replica_id: "gpu0-0".into(),
+        choice: PlacementChoice::LeastLoaded,
+        candidates: vec![candidate("gpu0-0", 2_100), candidate("gpu1-0", 2_100)],
+        dropped: vec![DropCount { reason: PlacementDrop::Draining, replicas: 1 }],
+    };
+    let waiting = Waiting {
+        queue_position: 0,
+        predicted_start_ms: 400,
+        reason: QueuedReason::Resuming,
+        obstacles: vec![DropCount { reason: PlacementDrop::NoSlot, replicas: 2 }],
+    };
+    Explanation {
+        task_id: TASK,
+        state: TaskState::Preempted,
+        waiting: Some(waiting),
+        decisions: vec![decision],
+    }
+}
+
 pub(super) fn health() -> PoolHealth {
     PoolHealth {
         live: true,
@@ -231,11 +272,18 @@ pub(super) fn queue() -> Queue {
     let lane = QueueLane {
         model_id: MODEL.into(),
         priority: Priority::Batch,
+        tenant: "default".into(),
         depth: 3,
         running: 4,
         oldest_wait_ms: Some(2_100),
     };
-    Queue { depth: 3, capacity: 100, oldest_wait_ms: Some(2_100), lanes: vec![lane] }
+    Queue {
+        depth: 3,
+        capacity: 100,
+        oldest_wait_ms: Some(2_100),
+        lanes: vec![lane],
+        swaps: Vec::new(),
+    }
 }
 
 pub(super) fn readiness(ready: bool) -> Readiness {

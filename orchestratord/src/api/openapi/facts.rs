@@ -11,7 +11,7 @@ const TEXT: &str = "text/plain";
 const STREAM: &str = "text/event-stream";
 
 /// Codes of the `error` event: what can befall a task after it was admitted.
-const STREAM_CODES: [ErrorCode; 9] = [
+const STREAM_CODES: [ErrorCode; 10] = [
     ErrorCode::InvalidParams,
     ErrorCode::ContextOverflow,
     ErrorCode::AdmissionReject,
@@ -21,6 +21,7 @@ const STREAM_CODES: [ErrorCode; 9] = [
     ErrorCode::ShuttingDown,
     ErrorCode::DecodeTimeout,
     ErrorCode::WorkerReset,
+    ErrorCode::Expired,
 ];
 
 /// By operation id; `None` for an operation that has no line here.
@@ -29,6 +30,10 @@ pub(super) fn of(operation: &str) -> Option<Facts> {
         "submit_task" => submit(),
         "get_task" => Facts {
             answers: vec![(200, JSON, examples::json(&examples::task()))],
+            ..refusing(&[ErrorCode::InvalidParams, ErrorCode::NotFound])
+        },
+        "explain_task" => Facts {
+            answers: vec![(200, JSON, examples::json(&examples::explanation()))],
             ..refusing(&[ErrorCode::InvalidParams, ErrorCode::NotFound])
         },
         "stream_task" => Facts {
@@ -47,6 +52,7 @@ pub(super) fn of(operation: &str) -> Option<Facts> {
             refusals: codes(&[ErrorCode::InvalidParams, ErrorCode::NotFound]),
             ..answering(examples::json(&examples::health()))
         },
+        "list_replica_sets" => answering(examples::json(&examples::replica_sets())),
         "get_capabilities" => answering(examples::json(&examples::capabilities())),
         "get_queue" => answering(examples::json(&examples::queue())),
         "get_metrics" => text(examples::METRICS),
@@ -92,8 +98,10 @@ fn submit() -> Facts {
             ErrorCode::PayloadTooLarge,
             ErrorCode::UnsupportedMediaType,
             ErrorCode::ContextOverflow,
+            ErrorCode::DeadlineUnmet,
             ErrorCode::AdmissionReject,
             ErrorCode::PoolUnavailable,
+            ErrorCode::ReplicaExhausted,
             ErrorCode::ShuttingDown,
             ErrorCode::Internal,
         ])
@@ -115,6 +123,8 @@ fn streaming(refusals: &[ErrorCode]) -> Facts {
             ("queued", "Queued"),
             ("started", "Started"),
             ("token", "Token"),
+            ("preempted", "Preempted"),
+            ("resumed", "Resumed"),
             ("end", "End"),
             ("error", "ErrorEnvelope"),
             ("disconnected", "Disconnected"),

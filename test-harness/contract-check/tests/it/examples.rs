@@ -12,7 +12,7 @@ fn through<T: DeserializeOwned + Serialize>(example: &Value) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(example.clone()).unwrap()).unwrap()
 }
 
-const ORCHESTRATORD_TYPES: [Type; 15] = [
+const ORCHESTRATORD_TYPES: [Type; 19] = [
     ("TaskRequest", through::<api_types::TaskRequest>),
     ("Admission", through::<api_types::Admission>),
     ("Task", through::<api_types::Task>),
@@ -21,6 +21,10 @@ const ORCHESTRATORD_TYPES: [Type; 15] = [
     ("PoolHealth", through::<api_types::PoolHealth>),
     ("Capabilities", through::<api_types::Capabilities>),
     ("Queue", through::<api_types::Queue>),
+    ("Explanation", through::<api_types::Explanation>),
+    ("ReplicaSetList", through::<api_types::ReplicaSetList>),
+    ("Preempted", through::<api_types::Preempted>),
+    ("Resumed", through::<api_types::Resumed>),
     ("Readiness", through::<api_types::Readiness>),
     ("ErrorEnvelope", through::<api_types::ErrorEnvelope>),
     ("Queued", through::<api_types::Queued>),
