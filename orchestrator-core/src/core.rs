@@ -13,6 +13,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::decision::DropReason;
 use crate::event::{Effect, Event, Footprint, ReplicaStatus, Run, Usage};
 use crate::ledger::Cost;
 use crate::policy::{CoreConfig, ModelPolicy};
@@ -39,6 +40,8 @@ pub struct Core {
     replicas: BTreeMap<ReplicaId, Replica>,
     models: BTreeMap<ModelId, Model>,
     devices: BTreeMap<DeviceId, u64>,
+    /// Replicas that make way for another model.
+    fenced: BTreeSet<ReplicaId>,
     /// Replicas that could be loaded; where there are none, nothing is ever swapped.
     unloaded: BTreeSet<ReplicaId>,
     sessions: crash::Sessions,
@@ -109,6 +112,8 @@ struct Replica {
     fence: Option<TaskId>,
     speed: Speed,
     swap: swap::Swap,
+    /// Why it is not among its model's free ones, as counted there.
+    ruled_out: Option<DropReason>,
 }
 
 #[derive(Debug, Default)]
@@ -117,7 +122,10 @@ struct Model {
     replicas: BTreeSet<ReplicaId>,
     /// Ready ones with a free slot for any task.
     free: BTreeSet<ReplicaId>,
+    /// How many are not free, by reason; no zeros.
+    ruled_out: BTreeMap<DropReason, u32>,
     ready_slots: u64,
+    rooms: Rooms,
     experience: Experience,
     running: [u64; 2],
     /// Running tasks that are told to stop.
@@ -127,6 +135,18 @@ struct Model {
     reserved: BTreeMap<TaskId, ReplicaId>,
     /// Since when no replica is Ready; `None` while one is.
     unready_since: Option<Timestamp>,
+}
+
+/// What a model's replicas hold, so that a submission need not look at each of them.
+#[derive(Debug, Default)]
+struct Rooms {
+    /// Tokens that the longest task may fill, where known; ascending, each once.
+    known: Vec<u64>,
+    /// Of those that are not Down.
+    hopeful: usize,
+    hopeful_max: u64,
+    /// One of them has not told its room.
+    hopeful_unknown: bool,
 }
 
 impl Core {
@@ -141,6 +161,7 @@ impl Core {
             replicas: BTreeMap::new(),
             models: BTreeMap::new(),
             devices: BTreeMap::new(),
+            fenced: BTreeSet::new(),
             unloaded: BTreeSet::new(),
             sessions: crash::Sessions::default(),
             timers: BTreeSet::new(),
@@ -267,6 +288,7 @@ impl Replica {
             fence: None,
             speed: Speed::default(),
             swap: swap::Swap::default(),
+            ruled_out: None,
         }
     }
 

@@ -53,8 +53,9 @@ impl Meter {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Entry {
     meter: Meter,
-    /// Number of the last dispatch; the one served longest ago goes first among equals.
-    served: u64,
+    /// Among equals: who came back and was not served since goes first, in the order of coming; then
+    /// who was served longest ago.
+    turn: u64,
     /// Sums of everything that moved the counter.
     charged: i128,
     lifted: u64,
@@ -62,7 +63,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn rank(self) -> (u64, u64) {
-        (self.meter.counter, self.served)
+        (self.meter.counter, self.turn)
     }
 
     pub(crate) fn charged_milli_tokens(self) -> i128 {
@@ -79,8 +80,11 @@ pub(crate) struct Ledger {
     entries: BTreeMap<(Group, Class, TenantId), Entry>,
     /// Counter of the tenant that was the last to have nothing queued.
     left: BTreeMap<(Group, Class), u64>,
-    dispatches: u64,
+    turns: u64,
 }
+
+/// Set in the turn of a tenant that was served since it came.
+const SERVED: u64 = 1 << 63;
 
 impl Ledger {
     pub(crate) fn entry(&self, group: Group, class: Class, tenant: TenantId) -> Entry {
@@ -99,8 +103,8 @@ impl Ledger {
     }
 
     pub(crate) fn note_dispatch(&mut self, group: Group, class: Class, tenant: TenantId) {
-        self.dispatches += 1;
-        self.entries.entry((group, class, tenant)).or_default().served = self.dispatches;
+        self.turns += 1;
+        self.entries.entry((group, class, tenant)).or_default().turn = SERVED | self.turns;
     }
 
     /// A tenant starts to compete: idling has earned it nothing. `smallest` is the counter of the
@@ -111,7 +115,9 @@ impl Ledger {
         smallest: Option<u64>,
     ) {
         let level = smallest.or_else(|| self.left.get(&(group, class)).copied()).unwrap_or(0);
+        self.turns += 1;
         let entry = self.entries.entry((group, class, tenant)).or_default();
+        entry.turn = self.turns;
         entry.lifted += entry.meter.lift(level);
     }
 

@@ -1,6 +1,7 @@
-//! `cargo xtask bench relay`: builds both sides in release and runs the comparison.
+//! `cargo xtask bench relay` builds both sides in release and compares them; `bench scheduler` measures
+//! the core alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -18,10 +19,30 @@ pub(crate) enum Bench {
         #[arg(long)]
         profiles: Option<String>,
     },
+    /// Time per event and memory per task of the core.
+    Scheduler {
+        /// Where the figures go, beside the table.
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
 }
 
 pub(crate) fn run_bench(bench: &Bench) -> anyhow::Result<ExitCode> {
-    let Bench::Relay { json, profiles } = bench;
+    match bench {
+        Bench::Relay { json, profiles } => relay(json.as_deref(), profiles.as_deref()),
+        Bench::Scheduler { json } => scheduler(json.as_deref()),
+    }
+}
+
+fn scheduler(json: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let mut command = cargo(&["run", "--quiet", "--release", "-p", "sim", "--", "--cost"]);
+    if let Some(path) = json {
+        command.arg("--json").arg(std::path::absolute(path)?);
+    }
+    exit_code(&mut command)
+}
+
+fn relay(json: Option<&Path>, profiles: Option<&str>) -> anyhow::Result<ExitCode> {
     let packages = ["bench", "engine-sim", "orchestratord", "pool-managerd"];
     let named = packages.iter().flat_map(|it| ["-p", it]);
     run(cargo(&["build", "--release"]).args(named))?;

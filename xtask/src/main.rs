@@ -7,6 +7,7 @@ mod gates;
 mod process;
 mod regen;
 mod registry;
+mod sim;
 mod test;
 mod tidy;
 mod up;
@@ -38,6 +39,8 @@ enum Command {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// The scheduler in virtual time, beside what others do; draws into target/sim/.
+    Sim(sim::Sim),
     /// Write what is generated from the code and from the last full test run.
     Regen {
         /// Write nothing; fail if something is stale.
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Command::Up(up) => up::run(&up).map(|()| ExitCode::SUCCESS),
         Command::Test { arguments } => test::run_tests(&arguments),
         Command::Bench { bench } => bench::run_bench(&bench),
+        Command::Sim(sim) => sim::run(&sim),
         Command::Regen { check } => regen::run(check).map(|()| ExitCode::SUCCESS),
         Command::Gates => gates::run(),
         Command::Ci => ci::ci(),

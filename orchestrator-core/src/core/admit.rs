@@ -81,6 +81,9 @@ impl Core {
         if self.last_task.is_some_and(|it| spec.task <= it) {
             return Err(RejectReason::DuplicateTask);
         }
+        if spec.engine.is_none() && spec.pools.is_none() {
+            return self.check_rooms(spec);
+        }
         let hopeful: Vec<ReplicaStatus> = self
             .replicas_of(spec.model)
             .map(|(_, replica)| replica.status)
@@ -103,6 +106,17 @@ impl Core {
             return Err(RejectReason::ContextOverflow { context_tokens });
         }
         Ok(())
+    }
+
+    /// The checks of a task that any replica of the model may run.
+    fn check_rooms(&self, spec: &TaskSpec) -> Result<(), RejectReason> {
+        let rooms = self.models.get(&spec.model).map(|it| &it.rooms).filter(|it| 0 < it.hopeful);
+        let rooms = rooms.ok_or(RejectReason::Unavailable)?;
+        if rooms.hopeful_unknown || needed(spec) <= rooms.hopeful_max {
+            return Ok(());
+        }
+        let context_tokens = u32::try_from(rooms.hopeful_max).unwrap_or(u32::MAX);
+        Err(RejectReason::ContextOverflow { context_tokens })
     }
 
     fn check_limits(&mut self, spec: &TaskSpec) -> Result<(), RejectReason> {
@@ -196,9 +210,12 @@ impl Core {
 
     /// Which replicas can run the task.
     pub(super) fn route_of(&self, spec: &TaskSpec) -> Route {
-        let needed = needed(spec);
-        let rooms = self.replicas_of(spec.model).filter_map(|(_, it)| room(&it.status));
-        let tokens = rooms.filter(|it| needed <= *it).min().unwrap_or(needed);
+        let rooms = self.models.get(&spec.model).map_or(&[][..], |it| &it.rooms.known);
+        // Sizes that the same replicas hold must not tell routes apart. What no known room holds goes
+        // where the room is not known.
+        let unknown = if rooms.is_empty() { 0 } else { u64::MAX };
+        let fitting = rooms.partition_point(|it| *it < needed(spec));
+        let tokens = rooms.get(fitting).copied().unwrap_or(unknown);
         Route { tokens, ..bare_route(spec) }
     }
 

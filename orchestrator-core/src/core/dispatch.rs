@@ -133,8 +133,8 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) {
         let model = &self.models[&self.task(id).spec.model];
-        for it in model.replicas.iter().filter(|it| !model.free.contains(it)) {
-            *dropped.entry(self.replicas[it].drop_reason()).or_default() += 1;
+        for (reason, count) in &model.ruled_out {
+            *dropped.entry(*reason).or_default() += count;
         }
         effects.push(Effect::Decided(Box::new(DecisionRecord {
             task: id,
@@ -215,11 +215,8 @@ impl Core {
     /// While a waiting model has the right of way, its resident takes what arrived earlier, oldest
     /// first, and nothing else.
     fn dispatch_fenced(&mut self, model: ModelId, effects: &mut Vec<Effect>) {
-        let fenced: Vec<ReplicaId> = self
-            .replicas_of(model)
-            .filter(|(_, it)| it.fence.is_some())
-            .map(|(id, _)| id)
-            .collect();
+        let own = |it: &&ReplicaId| self.replicas[it].status.model == model;
+        let fenced: Vec<ReplicaId> = self.fenced.iter().filter(own).copied().collect();
         for replica in fenced {
             while let Some(next) = self.before_fence(model, replica) {
                 let choice = Choice::Only;
@@ -247,21 +244,5 @@ impl Core {
         let Phase::Queued(place) = self.task(task).phase else { return None };
         (task < fence && !self.queue.is_held(place.tenant))
             .then(|| Next { place, key: self.key(task) })
-    }
-}
-
-impl Replica {
-    /// Why it is no candidate, for one that is not free.
-    pub(super) fn drop_reason(&self) -> DropReason {
-        match self.status.availability {
-            Availability::Unloaded => DropReason::ModelNotResident,
-            Availability::Coming | Availability::Down => DropReason::NotReady,
-            Availability::Draining => DropReason::Draining,
-            Availability::Ready if self.suspect_until.is_some() => DropReason::Suspect,
-            Availability::Ready if self.reserved_for.is_some() || self.fence.is_some() => {
-                DropReason::Reserved
-            }
-            Availability::Ready => DropReason::NoSlot,
-        }
     }
 }

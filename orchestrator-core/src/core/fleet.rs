@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::timers::Timer;
-use super::{Core, Replica};
+use super::{Core, Model, Replica, Rooms};
+use crate::decision::DropReason;
 use crate::event::{Availability, Effect, Footprint, ReplicaStatus};
 use crate::ledger::Group;
-use crate::types::{DeviceId, ModelId, ReplicaId};
+use crate::placement::room;
+use crate::types::{DeviceId, ModelId, ReplicaId, TaskId};
 
 impl Core {
     pub(super) fn replica_changed(
@@ -23,16 +25,17 @@ impl Core {
         }
         let replica = self.replicas.get_mut(&id).expect("inserted above");
         replica.status = status;
-        replica.swap.observe(before.availability, status.availability, self.now);
+        let newcomer = TaskId(self.last_task.map_or(0, |it| it.0 + 1));
+        let change = (before.availability, status.availability);
+        replica.swap.observe(change, self.now, newcomer);
+        if before.model != status.model {
+            self.disown(id, before.model);
+            self.note_readiness(before.model);
+        }
         if status.availability == Availability::Unloaded {
             self.unloaded.insert(id);
         } else {
             self.unloaded.remove(&id);
-        }
-        if before.model != status.model {
-            self.models.entry(before.model).or_default().replicas.remove(&id);
-            self.models.entry(before.model).or_default().free.remove(&id);
-            self.note_readiness(before.model);
         }
         let is_new = self.models.entry(status.model).or_default().replicas.insert(id);
         if is_new {
@@ -40,7 +43,7 @@ impl Core {
         }
         self.refresh_free(id);
         self.note_readiness(status.model);
-        if is_new || crate::placement::room(&before) != crate::placement::room(&status) {
+        if is_new || room(&before) != room(&status) {
             self.reroute(status.model);
         }
         self.dispatch(status.model, effects);
@@ -48,13 +51,9 @@ impl Core {
 
     pub(super) fn replica_removed(&mut self, id: ReplicaId, effects: &mut Vec<Effect>) {
         // What it runs goes on until its attempts say otherwise.
-        let Some(replica) = self.replicas.remove(&id) else { return };
-        let model = replica.status.model;
-        self.unloaded.remove(&id);
-        let state = self.models.entry(model).or_default();
-        state.replicas.remove(&id);
-        state.free.remove(&id);
-        state.reserved.retain(|_, reserved| *reserved != id);
+        let Some(model) = self.replicas.get(&id).map(|it| it.status.model) else { return };
+        self.disown(id, model);
+        self.replicas.remove(&id);
         self.note_readiness(model);
         self.regroup();
         self.reroute(model);
@@ -69,25 +68,53 @@ impl Core {
         }
     }
 
-    /// Whether the replica may take a task, whatever the task.
-    fn is_free(&self, replica: &Replica) -> bool {
-        replica.status.availability == Availability::Ready
-            && replica.suspect_until.is_none_or(|until| until <= self.now)
-            && replica.reserved_for.is_none()
-            && replica.fence.is_none()
-            && !replica.swap.is_leaving()
-            && 0 < replica.free_slots()
+    /// Why the replica may not take a task, whatever the task; `None`: it is free.
+    pub(super) fn drop_reason(&self, replica: &Replica) -> Option<DropReason> {
+        match replica.status.availability {
+            Availability::Unloaded => Some(DropReason::ModelNotResident),
+            Availability::Coming | Availability::Down => Some(DropReason::NotReady),
+            Availability::Draining => Some(DropReason::Draining),
+            Availability::Ready if replica.suspect_until.is_some_and(|it| self.now < it) => {
+                Some(DropReason::Suspect)
+            }
+            Availability::Ready
+                if replica.reserved_for.is_some()
+                    || replica.fence.is_some()
+                    || replica.swap.is_leaving() =>
+            {
+                Some(DropReason::Reserved)
+            }
+            Availability::Ready if replica.free_slots() == 0 => Some(DropReason::NoSlot),
+            Availability::Ready => None,
+        }
     }
 
+    /// Keeps what is known of a model's free replicas true, after a change of one.
     pub(super) fn refresh_free(&mut self, id: ReplicaId) {
         let Some(replica) = self.replicas.get(&id) else { return };
-        let (model, free) = (replica.status.model, self.is_free(replica));
+        let (model, before, now) =
+            (replica.status.model, replica.ruled_out, self.drop_reason(replica));
         let state = self.models.entry(model).or_default();
-        if free {
-            state.free.insert(id);
-        } else {
-            state.free.remove(&id);
+        state.count(before, now);
+        match now {
+            None => state.free.insert(id),
+            Some(_) => state.free.remove(&id),
+        };
+        if let Some(it) = self.replicas.get_mut(&id) {
+            it.ruled_out = now;
         }
+    }
+
+    /// Takes a replica out of its model.
+    fn disown(&mut self, id: ReplicaId, model: ModelId) {
+        let ruled_out = self.replicas.get_mut(&id).and_then(|it| it.ruled_out.take());
+        let state = self.models.entry(model).or_default();
+        state.count(ruled_out, None);
+        state.replicas.remove(&id);
+        state.free.remove(&id);
+        state.reserved.retain(|_, reserved| *reserved != id);
+        self.fenced.remove(&id);
+        self.unloaded.remove(&id);
     }
 
     /// Whether some replica of the model may become ready.
@@ -101,12 +128,30 @@ impl Core {
             .filter(|(_, it)| it.status.availability == Availability::Ready)
             .map(|(_, it)| u64::from(it.status.slots))
             .collect();
+        let rooms = self.rooms_of(model);
         let now = self.now;
         let state = self.models.entry(model).or_default();
+        state.rooms = rooms;
         state.ready_slots = ready.iter().sum();
         state.unready_since =
             if ready.is_empty() { state.unready_since.or(Some(now)) } else { None };
         self.watch_unready(model);
+    }
+
+    fn rooms_of(&self, model: ModelId) -> Rooms {
+        let mut rooms = Rooms::default();
+        for (_, it) in self.replicas_of(model) {
+            let own = room(&it.status);
+            rooms.known.extend(own);
+            if it.status.availability != Availability::Down {
+                rooms.hopeful += 1;
+                rooms.hopeful_max = rooms.hopeful_max.max(own.unwrap_or(0));
+                rooms.hopeful_unknown |= own.is_none();
+            }
+        }
+        rooms.known.sort_unstable();
+        rooms.known.dedup();
+        rooms
     }
 
     /// Sets the timer of tasks that wait for a model without a ready replica.
@@ -156,5 +201,25 @@ impl Core {
         }
         let named = groups.keys().map(|it| (*it, root(&groups, *it))).collect();
         self.queue.regroup(&named);
+    }
+}
+
+impl Model {
+    /// A replica that was ruled out, or free, now is for another reason, or free.
+    fn count(&mut self, before: Option<DropReason>, now: Option<DropReason>) {
+        if before == now {
+            return;
+        }
+        if let Some(reason) = now {
+            *self.ruled_out.entry(reason).or_default() += 1;
+        }
+        if let Some(reason) = before
+            && let Some(count) = self.ruled_out.get_mut(&reason)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.ruled_out.remove(&reason);
+            }
+        }
     }
 }

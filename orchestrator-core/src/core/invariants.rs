@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{Core, Phase};
-use crate::event::Availability;
 use crate::placement::admits;
 use crate::types::{Class, TenantId};
 
@@ -148,12 +147,7 @@ impl Core {
         for (id, replica) in &self.replicas {
             let listed =
                 self.models.get(&replica.status.model).is_some_and(|it| it.free.contains(id));
-            let free = replica.status.availability == Availability::Ready
-                && replica.suspect_until.is_none_or(|until| until <= self.now)
-                && replica.reserved_for.is_none()
-                && replica.fence.is_none()
-                && !replica.swap.is_leaving()
-                && 0 < replica.free_slots();
+            let free = self.drop_reason(replica).is_none();
             if free != listed {
                 found.push(format!("I4: {id:?} is free: {free}, listed as such: {listed}"));
             }

@@ -17,11 +17,17 @@ use crate::types::{DeviceId, Micros, ModelId, ReplicaId, TaskId, Timestamp};
 /// After a load that failed, the next one waits at least this long.
 const RETRY_AFTER: Micros = Micros(5_000_000);
 
+/// For how many times its load a resident may serve what was queued when it came in: decision 0010
+/// has the figures.
+const GATE_LOADS: u64 = 3;
+
 /// What the core knows of a replica's residency beyond its availability.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Swap {
     order: Order,
     ready_since: Timestamp,
+    /// The first task that was submitted after it was ready.
+    newcomer: TaskId,
     /// Of a load: measured, or expected until it was.
     load: Micros,
     measured: bool,
@@ -39,8 +45,27 @@ enum Order {
     Unload,
 }
 
+impl Default for Swap {
+    fn default() -> Self {
+        Self {
+            order: Order::None,
+            ready_since: Timestamp::default(),
+            newcomer: TaskId(0),
+            load: Micros::default(),
+            measured: false,
+            not_before: Timestamp::default(),
+        }
+    }
+}
+
 impl Swap {
-    pub(super) fn observe(&mut self, before: Availability, after: Availability, now: Timestamp) {
+    /// `newcomer`: the first task that is not submitted yet.
+    pub(super) fn observe(
+        &mut self,
+        (before, after): (Availability, Availability),
+        now: Timestamp,
+        newcomer: TaskId,
+    ) {
         match (self.order, after) {
             (Order::Load { since }, Availability::Ready) => {
                 let took = now.since(since);
@@ -60,6 +85,7 @@ impl Swap {
         }
         if after == Availability::Ready && before != Availability::Ready {
             self.ready_since = now;
+            self.newcomer = newcomer;
         }
     }
 
@@ -67,6 +93,10 @@ impl Swap {
         if !self.measured {
             self.load = load;
         }
+    }
+
+    fn gate_closes(&self) -> Timestamp {
+        self.ready_since.after(Micros(self.load.0.saturating_mul(GATE_LOADS)))
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -167,23 +197,42 @@ impl Core {
         }
         let in_the_way = self.residents(&lacking, |_, it| !it.footprint.pinned);
         for id in &in_the_way {
-            let leaves_at = self.replicas[id].swap.ready_since.after(self.stay(&self.replicas[id]));
-            if now < leaves_at {
-                round.look_at(leaves_at);
+            let leaves_at = self.may_leave_at(&self.replicas[id]);
+            let closes_at = self.replicas[id].swap.gate_closes();
+            for at in [leaves_at, closes_at].into_iter().filter(|it| now < *it) {
+                round.look_at(at);
             }
         }
         if want.expired {
-            let fenced = self.cheapest(&lacking, &in_the_way).unwrap_or_default();
-            round.fences.extend(fenced.into_iter().map(|it| (it, want.oldest)));
+            let leaving = self.cheapest(&lacking, &in_the_way).unwrap_or_default();
+            // Until its stay is over a model serves whatever is queued for it.
+            for id in leaving {
+                let replica = &self.replicas[&id];
+                if self.has_stayed(replica) {
+                    round.fences.insert(id, self.fence(replica, want.oldest));
+                }
+            }
         } else {
             round.look_at(self.admitted(want.oldest).after(self.config.swap.max_wait));
         }
     }
 
-    /// A model stays at least `min_resident`, and as long as its load took: whatever the demand, no
-    /// more than half of the time is spent loading.
-    fn stay(&self, replica: &Replica) -> Micros {
-        self.config.swap.min_resident.max(replica.swap.load)
+    /// When a resident may be made to go.
+    fn may_leave_at(&self, replica: &Replica) -> Timestamp {
+        replica.swap.ready_since.after(self.config.swap.min_resident)
+    }
+
+    fn has_stayed(&self, replica: &Replica) -> bool {
+        self.may_leave_at(replica) <= self.now
+    }
+
+    /// The first task that a fenced resident does not take: it serves what came before the oldest
+    /// task that waits for its place, and for as long as [`GATE_LOADS`] loads take also what was
+    /// queued when it came in. Otherwise a short stay would be spent on few of those who waited for
+    /// it, and most of the time on loading.
+    fn fence(&self, replica: &Replica, oldest: TaskId) -> TaskId {
+        let open = self.now < replica.swap.gate_closes();
+        if open { oldest.max(replica.swap.newcomer) } else { oldest }
     }
 
     /// Bytes that must come free on each device for the replica to be loaded; no zeros.
@@ -224,7 +273,7 @@ impl Core {
 
     /// Whether a resident may be evicted now for a waiting model.
     fn may_go(&self, id: ReplicaId, replica: &Replica, want: &Want) -> bool {
-        let stayed = replica.swap.ready_since.after(self.stay(replica)) <= self.now;
+        let stayed = self.has_stayed(replica);
         let idle = replica.held.is_empty() && replica.reserved_for.is_none();
         let elsewhere = || {
             self.replicas_of(replica.status.model)
@@ -232,7 +281,9 @@ impl Core {
         };
         let unneeded = match self.oldest_waiting(replica.status.model) {
             None => true,
-            Some(oldest) => elsewhere() || want.expired && want.oldest < oldest,
+            Some(oldest) => {
+                elsewhere() || want.expired && self.fence(replica, want.oldest) <= oldest
+            }
         };
         stayed && idle && unneeded && !replica.footprint.pinned
     }
@@ -259,21 +310,28 @@ impl Core {
         if let Some(it) = self.replicas.get_mut(&replica) {
             it.swap.order = Order::Unload;
             it.fence = None;
+            self.fenced.remove(&replica);
         }
         self.refresh_free(replica);
         effects.push(Effect::Unload { replica });
     }
 
     fn set_fences(&mut self, fences: &BTreeMap<ReplicaId, TaskId>, effects: &mut Vec<Effect>) {
-        let changed: Vec<ReplicaId> = self
-            .replicas
+        let changed: BTreeSet<ReplicaId> = self
+            .fenced
             .iter()
-            .filter(|(id, it)| it.fence != fences.get(id).copied())
-            .map(|(id, _)| *id)
+            .chain(fences.keys())
+            .filter(|id| self.replicas[id].fence != fences.get(id).copied())
+            .copied()
             .collect();
         for id in changed {
             let Some(replica) = self.replicas.get_mut(&id) else { continue };
             replica.fence = fences.get(&id).copied();
+            if replica.fence.is_some() {
+                self.fenced.insert(id);
+            } else {
+                self.fenced.remove(&id);
+            }
             let model = replica.status.model;
             self.refresh_free(id);
             self.dispatch(model, effects);

@@ -144,11 +144,11 @@ impl Core {
         let mut counts = BTreeMap::new();
         let Some(task) = self.tasks.get(&id) else { return counts };
         let route = self.route_of(&task.spec);
-        for (id, replica) in self.replicas_of(task.spec.model) {
-            let free = self.models[&task.spec.model].free.contains(&id);
-            let set_aside = free && !self.has_slot_for(replica, task.spec.class);
+        for (_, replica) in self.replicas_of(task.spec.model) {
+            let reason = self.drop_reason(replica);
+            let set_aside = reason.is_none() && !self.has_slot_for(replica, task.spec.class);
             let reason = admits(&route, &replica.status)
-                .or_else(|| (!free).then(|| replica.drop_reason()))
+                .or(reason)
                 .or_else(|| set_aside.then_some(DropReason::Reserved));
             if let Some(reason) = reason {
                 *counts.entry(reason).or_default() += 1;

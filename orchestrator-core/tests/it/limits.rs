@@ -33,7 +33,7 @@ fn a_tenant_may_queue_and_run_only_so_many() {
             1: rejected t5: Quota { kind: Concurrent, retry_after: Micros(1000000) }
             1: admitted t6 at 0, starts in 1.0s (p90 1.8s)
             2: ended t1: Completed
-            2: dispatch t4 on r1 attempt 1
+            2: dispatch t2 on r1 attempt 1
             3: rejected t7: Quota { kind: Concurrent, retry_after: Micros(1000000) }
         "#]],
     );
