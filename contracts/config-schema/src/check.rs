@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::config::{BACKOFF_MAX_MS, BACKOFF_MS, MANAGER_PORT, ORCHESTRATOR_PORT};
+use crate::config::{BACKOFF_MAX_MS, BACKOFF_MS, DEFAULT_TENANT, MANAGER_PORT, ORCHESTRATOR_PORT};
 use crate::problem::{Problem, nearest, shown};
 use crate::tree::Tree;
 
@@ -24,6 +24,9 @@ pub(crate) fn check(tree: &Tree, problems: &mut Vec<Problem>) {
         rules.broken("/profile", "\"team\" without a key", "home, or a key in /keys");
     }
     rules.ports(document);
+    rules.tenants(document);
+    rules.fairness(&document["fairness"]);
+    rules.ids("/models", &document["models"]);
     let devices = rules.ids("/pool_manager/devices", &manager["devices"]);
     rules.ids("/pool_manager/pools", &manager["pools"]);
     for (index, pool) in manager["pools"].as_array().into_iter().flatten().enumerate() {
@@ -87,6 +90,61 @@ impl Rules<'_> {
         {
             let found = format!("[{first}, {last}]");
             self.broken("/pool_manager/port_range", found, "[first, last] with first ≤ last");
+        }
+    }
+
+    /// Tenants have names of their own, and keys name tenants that there are.
+    fn tenants(&mut self, document: &Value) {
+        let tenants = document["tenants"].as_array().map_or(&[][..], Vec::as_slice);
+        let mut names = BTreeSet::from([DEFAULT_TENANT]);
+        let mut seen = BTreeSet::new();
+        for (index, tenant) in tenants.iter().enumerate() {
+            let at = format!("/tenants/{index}");
+            if let Some(name) = tenant["name"].as_str() {
+                names.insert(name);
+                if !seen.insert(name) {
+                    let found = format!("{} again", shown(&tenant["name"], false));
+                    self.broken(&format!("{at}/name"), found, "each name once");
+                }
+            }
+            if !tenant["burst"].is_null() && tenant["requests_per_s"].is_null() {
+                let found = "`burst` without `requests_per_s`";
+                self.broken(&format!("{at}/burst"), found, "a rate beside it, or neither");
+            }
+        }
+        for (index, key) in document["keys"].as_array().into_iter().flatten().enumerate() {
+            let Some(name) = key["tenant"].as_str() else { continue };
+            if names.contains(name) {
+                continue;
+            }
+            let at = format!("/keys/{index}/tenant");
+            let known: Vec<&str> = names.iter().copied().collect();
+            self.problems.push(Problem {
+                line: self.tree.line(&at),
+                pointer: at,
+                found: shown(&key["tenant"], false),
+                expected: format!("a name from `tenants`: {}", known.join(", ")),
+                suggestion: nearest(name, names.iter().copied()),
+            });
+        }
+    }
+
+    /// A generated token costs more work than one of the prompt, and never less here: the bound of
+    /// the token counters rests on it.
+    fn fairness(&mut self, fairness: &Value) {
+        let given = |key: &str, default: u64| match &fairness[key] {
+            Value::Null => Some(default),
+            value => value.as_u64(),
+        };
+        if let (Some(input), Some(output)) =
+            (given("input_token_cost", 1), given("output_token_cost", 2))
+            && output < input
+        {
+            self.broken(
+                "/fairness",
+                format!("output_token_cost {output} below input_token_cost {input}"),
+                "input_token_cost ≤ output_token_cost",
+            );
         }
     }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{ClassDoc, DeviceDoc, Document, ManagerDoc, PoolDoc};
+use crate::document::{ClassDoc, DeviceDoc, Document, ManagerDoc, PoolDoc, TenantDoc};
 
 /// Ports of the two daemons when none is configured.
 pub(crate) const ORCHESTRATOR_PORT: u16 = 8420;
@@ -28,9 +28,16 @@ pub struct Config {
     pub bind: Bind,
     pub allowed_hosts: Vec<String>,
     pub keys: Vec<ApiKey>,
+    /// `default` first; a key's tenant is one of these.
+    pub tenants: Vec<Tenant>,
+    pub fairness: Fairness,
+    pub model_costs: Vec<ModelCost>,
     pub pool_managers: Vec<ManagerRef>,
     pub queue: QueueConfig,
     pub classes: Classes,
+    pub deadlines: Deadlines,
+    pub swap: Swap,
+    pub preemption: Preemption,
     pub watchdog: Watchdog,
     pub limits: Limits,
     pub stream: StreamConfig,
@@ -79,6 +86,72 @@ impl Bind {
 pub struct ApiKey {
     pub name: String,
     pub sha256: [u8; 32],
+    pub tenant: String,
+}
+
+/// The tenant of callers without a key, and of keys that name none.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// A share and its limits. `None`: no such limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    pub name: String,
+    pub weight_milli: NonZeroU32,
+    pub queued: Option<u32>,
+    pub concurrent: Option<u32>,
+    /// Requests a second, and at once.
+    pub requests: Option<(u32, u32)>,
+    pub tokens_per_min: Option<u64>,
+    pub on_exceed: OnExceed,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExceed {
+    /// The newcomer is refused.
+    #[default]
+    Reject,
+    /// It waits in the queue.
+    Hold,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fairness {
+    pub input_token_cost: NonZeroU32,
+    pub output_token_cost: NonZeroU32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelCost {
+    pub id: String,
+    pub cost_milli: NonZeroU32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    pub on_time_percent_min: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swap {
+    pub min_resident_ms: u64,
+    pub max_wait_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preemption {
+    pub mode: PreemptionMode,
+    pub max_per_min: NonZeroU32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PreemptionMode {
+    /// Interactive work takes the next slot that comes free.
+    #[default]
+    Soft,
+    /// Running batch tasks are stopped; they keep their tokens and go on later.
+    Hard,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +165,7 @@ pub struct QueueConfig {
     pub capacity: NonZeroU32,
     pub full_policy: FullPolicy,
     pub unready_wait_ms: u64,
+    pub interactive_headroom_slots: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -107,8 +181,19 @@ pub enum FullPolicy {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Classes {
+    pub mode: ClassMode,
     pub interactive: Class,
     pub batch: Class,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassMode {
+    /// Both get their share of tokens.
+    #[default]
+    Weighted,
+    /// Interactive first; batch when it was not served for its longest wait.
+    Strict,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,7 +336,21 @@ impl Config {
             keys: doc
                 .keys
                 .into_iter()
-                .map(|it| ApiKey { sha256: digest(&it.sha256), name: it.name })
+                .map(|it| ApiKey {
+                    sha256: digest(&it.sha256),
+                    name: it.name,
+                    tenant: it.tenant.unwrap_or_else(|| DEFAULT_TENANT.into()),
+                })
+                .collect(),
+            tenants: tenants(doc.tenants),
+            fairness: Fairness {
+                input_token_cost: non_zero(doc.fairness.input_token_cost, 1),
+                output_token_cost: non_zero(doc.fairness.output_token_cost, 2),
+            },
+            model_costs: doc
+                .models
+                .into_iter()
+                .map(|it| ModelCost { cost_milli: milli(it.cost), id: it.id })
                 .collect(),
             pool_managers: managers(doc.pool_managers, doc.pool_manager.as_ref()),
             queue: QueueConfig {
@@ -262,8 +361,21 @@ impl Config {
                     FullPolicy::ShedLowPriority
                 }),
                 unready_wait_ms: doc.queue.unready_wait_ms.unwrap_or(pick(minutes(10), minutes(2))),
+                interactive_headroom_slots: doc.queue.interactive_headroom_slots.unwrap_or(0),
+            },
+            deadlines: Deadlines {
+                on_time_percent_min: doc.deadlines.on_time_percent_min.unwrap_or(5),
+            },
+            swap: Swap {
+                min_resident_ms: doc.swap.min_resident_ms.unwrap_or(10_000),
+                max_wait_ms: doc.swap.max_wait_ms.unwrap_or(60_000),
+            },
+            preemption: Preemption {
+                mode: doc.preemption.mode.unwrap_or_default(),
+                max_per_min: non_zero(doc.preemption.max_per_min, 30),
             },
             classes: Classes {
+                mode: doc.classes.mode.unwrap_or_default(),
                 interactive: class(&doc.classes.interactive, 8, 30_000),
                 batch: class(&doc.classes.batch, 1, minutes(30)),
             },
@@ -298,6 +410,45 @@ impl Config {
             pool_manager: manager(doc.pool_manager.unwrap_or_default()),
         }
     }
+}
+
+/// `default` first, whether it is configured or not.
+fn tenants(docs: Vec<TenantDoc>) -> Vec<Tenant> {
+    let tenant = |it: TenantDoc| Tenant {
+        weight_milli: it.weight.map_or(NonZeroU32::MIN.saturating_mul(MILLI), milli),
+        queued: it.queued,
+        concurrent: it.concurrent,
+        requests: it.requests_per_s.map(|rate| (rate, it.burst.unwrap_or(rate))),
+        tokens_per_min: it.tokens_per_min,
+        on_exceed: it.on_exceed.unwrap_or_default(),
+        name: it.name,
+    };
+    let (default, others): (Vec<Tenant>, Vec<Tenant>) =
+        docs.into_iter().map(tenant).partition(|it| it.name == DEFAULT_TENANT);
+    let implied = Tenant {
+        name: DEFAULT_TENANT.into(),
+        weight_milli: NonZeroU32::MIN.saturating_mul(MILLI),
+        queued: None,
+        concurrent: None,
+        requests: None,
+        tokens_per_min: None,
+        on_exceed: OnExceed::default(),
+    };
+    let first = default.into_iter().next().unwrap_or(implied);
+    std::iter::once(first).chain(others).collect()
+}
+
+/// Of one, in thousandths.
+const MILLI: NonZeroU32 = NonZeroU32::new(1_000).expect("a thousand is not zero");
+
+/// A number from 0.001 to 1000, in thousandths.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked by the schema"
+)]
+fn milli(number: f64) -> NonZeroU32 {
+    NonZeroU32::new((number * 1_000.0).round() as u32).unwrap_or(NonZeroU32::MIN)
 }
 
 fn manager(doc: ManagerDoc) -> ManagerConfig {

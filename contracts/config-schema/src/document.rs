@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use crate::config::{DeviceKind, EngineKind, FullPolicy, OnManagerExit, Profile};
+use crate::config::{
+    ClassMode, DeviceKind, EngineKind, FullPolicy, OnExceed, OnManagerExit, PreemptionMode, Profile,
+};
 use crate::format::{ADDRESS, BASE_URL, DIGEST, IDENTIFIER, LOG_FILTER};
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -28,12 +30,24 @@ pub struct Document {
     /// home and loopback addresses.
     #[schemars(extend("writeOnly" = true))]
     pub keys: Vec<ApiKeyDoc>,
+    /// Who shares the replicas; there is always `default`.
+    pub tenants: Vec<TenantDoc>,
+    /// What tokens count in the shares of tenants and classes.
+    pub fairness: FairnessDoc,
+    /// What tokens of some models count, compared to the others.
+    pub models: Vec<ModelCostDoc>,
     /// The pool-managerds to follow; left out: one on loopback.
     pub pool_managers: Option<Vec<ManagerRefDoc>>,
     /// How many tasks may wait, and for how long.
     pub queue: QueueDoc,
     /// How the classes of tasks share the replicas.
     pub classes: ClassesDoc,
+    /// When deadlines are refused.
+    pub deadlines: DeadlinesDoc,
+    /// Models that take turns in memory.
+    pub swap: SwapDoc,
+    /// Whether running batch tasks are stopped for interactive ones.
+    pub preemption: PreemptionDoc,
     /// When a task that does not get on is ended.
     pub watchdog: WatchdogDoc,
     /// What one caller may ask of the HTTP server.
@@ -61,6 +75,87 @@ pub struct ApiKeyDoc {
     /// SHA-256 of the key, 64 hex digits. `llorch key new` makes a pair.
     #[schemars(extend("format" = DIGEST))]
     pub sha256: String,
+    /// Whose key it is: a name from `tenants`; left out: `default`.
+    pub tenant: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TenantDoc {
+    /// The name in keys, logs and metrics.
+    #[schemars(extend("format" = IDENTIFIER))]
+    pub name: String,
+    /// Share compared to other tenants; three decimals count.
+    #[schemars(range(min = 0.001, max = 1000))]
+    pub weight: Option<f64>,
+    /// Tasks that may wait at once.
+    #[schemars(range(min = 1))]
+    pub queued: Option<u32>,
+    /// Tasks that may run at once.
+    #[schemars(range(min = 1))]
+    pub concurrent: Option<u32>,
+    /// Submissions a second, on average.
+    #[schemars(range(min = 1))]
+    pub requests_per_s: Option<u32>,
+    /// Submissions at once; left out: as many as in a second.
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
+    /// Prompt and answer tokens in any 60 seconds.
+    #[schemars(range(min = 1))]
+    pub tokens_per_min: Option<u64>,
+    /// What happens at `concurrent` and `tokens_per_min`.
+    pub on_exceed: Option<OnExceed>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FairnessDoc {
+    /// What a prompt token counts.
+    #[schemars(range(min = 1, max = 1000))]
+    pub input_token_cost: Option<u32>,
+    /// What a generated token counts; at least as much.
+    #[schemars(range(min = 1, max = 1000))]
+    pub output_token_cost: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelCostDoc {
+    /// The model's name, as in its pools.
+    #[schemars(length(min = 1))]
+    pub id: String,
+    /// What its tokens count; three decimals count.
+    #[schemars(range(min = 0.001, max = 1000))]
+    pub cost: f64,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlinesDoc {
+    /// A deadline is refused when the chance to meet it is below this, in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub on_time_percent_min: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SwapDoc {
+    /// A loaded model stays at least this long, in ms.
+    #[schemars(range(min = 1))]
+    pub min_resident_ms: Option<u64>,
+    /// After this wait of its oldest task a model gets the right of way, in ms.
+    #[schemars(range(min = 1))]
+    pub max_wait_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PreemptionDoc {
+    /// What may be done for interactive work that waits.
+    pub mode: Option<PreemptionMode>,
+    /// Running tasks that may be stopped in a minute.
+    #[schemars(range(min = 1, max = 600))]
+    pub max_per_min: Option<u32>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -84,11 +179,15 @@ pub struct QueueDoc {
     /// How long a task may wait while no replica of its model is ready, in ms.
     #[schemars(range(min = 1))]
     pub unready_wait_ms: Option<u64>,
+    /// Slots of each replica that batch tasks leave free; one always remains for them.
+    pub interactive_headroom_slots: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassesDoc {
+    /// How the classes are told apart.
+    pub mode: Option<ClassMode>,
     /// Tasks that somebody waits for.
     pub interactive: ClassDoc,
     /// Tasks that may wait.
@@ -98,10 +197,10 @@ pub struct ClassesDoc {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassDoc {
-    /// Share of dispatches while both classes wait.
-    #[schemars(range(min = 1))]
+    /// Share of tokens while both classes wait.
+    #[schemars(range(min = 1, max = 1000))]
     pub weight: Option<u32>,
-    /// After this wait a task is served next, whatever its class, in ms.
+    /// A class that waits and was not served for this long is served next, in ms.
     #[schemars(range(min = 1))]
     pub max_wait_ms: Option<u64>,
 }

@@ -17,9 +17,10 @@ mod structure;
 mod tree;
 
 pub use config::{
-    ApiKey, Bind, Class, Classes, Config, Device, DeviceKind, EngineKind, EngineSource, FullPolicy,
-    Limits, LogConfig, ManagerConfig, ManagerRef, OnManagerExit, PoolConfig, Profile, QueueConfig,
-    Restart, Retention, StreamConfig, Watchdog,
+    ApiKey, Bind, Class, ClassMode, Classes, Config, DEFAULT_TENANT, Deadlines, Device, DeviceKind,
+    EngineKind, EngineSource, Fairness, FullPolicy, Limits, LogConfig, ManagerConfig, ManagerRef,
+    ModelCost, OnExceed, OnManagerExit, PoolConfig, Preemption, PreemptionMode, Profile,
+    QueueConfig, Restart, Retention, StreamConfig, Swap, Tenant, Watchdog,
 };
 pub use document::Document;
 pub use parse::{load, parse, pointer};

@@ -87,11 +87,14 @@ fn take_out_null(keywords: &mut Map<String, Value>) {
 fn translate(keywords: &mut Map<String, Value>) {
     match keywords.get("format").and_then(Value::as_str) {
         Some("uint32") => {
-            keywords.insert("maximum".into(), u32::MAX.into());
+            keywords.entry("maximum").or_insert(u32::MAX.into());
             keywords.remove("format");
         }
         Some("uint64") => {
-            keywords.insert("maximum".into(), UINT64_MAX.into());
+            keywords.entry("maximum").or_insert(UINT64_MAX.into());
+            keywords.remove("format");
+        }
+        Some("double") => {
             keywords.remove("format");
         }
         _ => {}

@@ -36,6 +36,7 @@ impl Walk<'_> {
             Some("object") => self.section(schema, value, at),
             Some("array") => self.list(schema, value, at),
             Some("integer") => self.integer(schema, value, at),
+            Some("number") => self.number(schema, value, at),
             Some("boolean") if value.is_boolean() => {}
             Some("string") => self.text(schema, value, at),
             _ => self.wrong(schema, value, at, None),
@@ -106,6 +107,13 @@ impl Walk<'_> {
         }
     }
 
+    fn number(&mut self, schema: &Value, value: &Value, at: &str) {
+        let (least, most) = range(schema);
+        if !value.as_f64().is_some_and(|it| (least..=most).contains(&it)) {
+            self.wrong(schema, value, at, None);
+        }
+    }
+
     fn text(&mut self, schema: &Value, value: &mut Value, at: &str) {
         let allowed = names(schema);
         let format = schema["format"].as_str().and_then(format::named);
@@ -164,6 +172,11 @@ fn bounds(integer: &Value) -> (u64, u64) {
     (bound("minimum", 0), bound("maximum", u64::MAX))
 }
 
+fn range(number: &Value) -> (f64, f64) {
+    let bound = |keyword: &str, default| number[keyword].as_f64().unwrap_or(default);
+    (bound("minimum", f64::MIN), bound("maximum", f64::MAX))
+}
+
 fn expected(schema: &Value) -> String {
     let allowed = names(schema);
     if !allowed.is_empty() {
@@ -185,6 +198,10 @@ fn expected(schema: &Value) -> String {
         Some("integer") => {
             let (least, most) = bounds(schema);
             format!("a whole number from {least} to {most}")
+        }
+        Some("number") => {
+            let (least, most) = range(schema);
+            format!("a number from {least} to {most}")
         }
         Some("boolean") => "true or false".into(),
         _ => match schema["format"].as_str().and_then(format::named) {

@@ -17,7 +17,7 @@ fn problems_are_listed_as_compilers_list_them() {
     assert_eq!(
         told(b"queue:\n  capcity: 1\ndrain_ms: soon\n"),
         "/config.yaml:2: /queue/capcity: found key `capcity`, expected one of capacity, \
-         full_policy, unready_wait_ms; did you mean `capacity`?\n\
+         full_policy, interactive_headroom_slots, unready_wait_ms; did you mean `capacity`?\n\
          /config.yaml:3: /drain_ms: found \"soon\", expected a whole number from 0 to 1099511627776"
     );
 }

@@ -35,8 +35,8 @@ pool_manager:
 queue: {}
 ",
         &expect![[r#"
-            line 2: /profil: found key `profil`, expected one of allowed_hosts, bind, classes, drain_ms, keys, limits, log, pool_manager, pool_managers, profile, queue, release_timeout_ms, retention, stream, watchdog; did you mean `profile`?
-            line 4: /queue/capcity: found key `capcity`, expected one of capacity, full_policy, unready_wait_ms; did you mean `capacity`?
+            line 2: /profil: found key `profil`, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, stream, swap, tenants, watchdog; did you mean `profile`?
+            line 4: /queue/capcity: found key `capcity`, expected one of capacity, full_policy, interactive_headroom_slots, unready_wait_ms; did you mean `capacity`?
             line 5: /queue/full_policy: found "drop_lru", expected one of reject, drop-lru, shed-low-priority; did you mean `drop-lru`?
             line 6: /watchdog/first_token_ms: found -1, expected a whole number from 1 to 1099511627776
             line 6: /watchdog/idle_ms: found 0, expected a whole number from 1 to 1099511627776
@@ -68,23 +68,23 @@ fn an_unknown_key_is_told_with_the_nearest_and_all_that_are_known() {
     check(
         "queue: {capacty: 3}",
         &expect![[r#"
-        line 1: /queue/capacty: found key `capacty`, expected one of capacity, full_policy, unready_wait_ms; did you mean `capacity`?
-    "#]],
+            line 1: /queue/capacty: found key `capacty`, expected one of capacity, full_policy, interactive_headroom_slots, unready_wait_ms; did you mean `capacity`?
+        "#]],
     );
     check(
         "queue: {zebra: 3}",
         &expect![[r#"
-        line 1: /queue/zebra: found key `zebra`, expected one of capacity, full_policy, unready_wait_ms
-    "#]],
+            line 1: /queue/zebra: found key `zebra`, expected one of capacity, full_policy, interactive_headroom_slots, unready_wait_ms
+        "#]],
     );
     check(
         "<<<: 1\n'': 2\n'a/b~c': 3\n1: 4",
         &expect![[r#"
-        line 1: /<<<: found key `<<<`, expected one of allowed_hosts, bind, classes, drain_ms, keys, limits, log, pool_manager, pool_managers, profile, queue, release_timeout_ms, retention, stream, watchdog
-        line 2: /: found key ``, expected one of allowed_hosts, bind, classes, drain_ms, keys, limits, log, pool_manager, pool_managers, profile, queue, release_timeout_ms, retention, stream, watchdog
-        line 3: /a~1b~0c: found key `a/b~c`, expected one of allowed_hosts, bind, classes, drain_ms, keys, limits, log, pool_manager, pool_managers, profile, queue, release_timeout_ms, retention, stream, watchdog
-        line 4: /1: found key `1`, expected one of allowed_hosts, bind, classes, drain_ms, keys, limits, log, pool_manager, pool_managers, profile, queue, release_timeout_ms, retention, stream, watchdog
-    "#]],
+            line 1: /<<<: found key `<<<`, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, stream, swap, tenants, watchdog
+            line 2: /: found key ``, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, stream, swap, tenants, watchdog
+            line 3: /a~1b~0c: found key `a/b~c`, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, stream, swap, tenants, watchdog
+            line 4: /1: found key `1`, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, stream, swap, tenants, watchdog
+        "#]],
     );
 }
 
@@ -93,22 +93,22 @@ fn a_wrong_type_is_told_as_what_was_found_and_what_is_allowed() {
     check(
         "- 1\n- 2",
         &expect![[r#"
-        found a list of 2, expected a section with allowed_hosts, bind, classes, drain_ms, keys, limits, log, pool_manager, pool_managers, profile, queue, release_timeout_ms, retention, stream, watchdog
-    "#]],
+            found a list of 2, expected a section with allowed_hosts, bind, classes, deadlines, drain_ms, fairness, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, stream, swap, tenants, watchdog
+        "#]],
     );
     check(
         "just words",
         &expect![[r#"
-        found "just words", expected a section with allowed_hosts, bind, classes, drain_ms, keys, limits, log, pool_manager, pool_managers, profile, queue, release_timeout_ms, retention, stream, watchdog
-    "#]],
+            found "just words", expected a section with allowed_hosts, bind, classes, deadlines, drain_ms, fairness, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, stream, swap, tenants, watchdog
+        "#]],
     );
     check(
         "queue: [1]\nclasses: 5\nallowed_hosts: me",
         &expect![[r#"
-        line 1: /queue: found a list of 1, expected a section with capacity, full_policy, unready_wait_ms
-        line 2: /classes: found 5, expected a section with batch, interactive
-        line 3: /allowed_hosts: found "me", expected a list
-    "#]],
+            line 1: /queue: found a list of 1, expected a section with capacity, full_policy, interactive_headroom_slots, unready_wait_ms
+            line 2: /classes: found 5, expected a section with batch, interactive, mode
+            line 3: /allowed_hosts: found "me", expected a list
+        "#]],
     );
     check(
         "queue: {capacity: '256'}\nallowed_hosts: [5, true, null, [x]]",
@@ -311,14 +311,14 @@ pool_manager:
     check(
         &document,
         &expect![[r#"
-        line 3: /keys/0/sha256: found a text of 14 characters, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
-        line 4: /keys/1: found a text of 14 characters, expected a section with name, sha256
-        line 5: /pool_managers/0/url: found a text of 31 characters, expected a base URL: http://host:port
-        line 8: /pool_manager/pools/0/id: found "long long long long long long long long long long long long …", expected an id: 1 to 64 of letters, digits, `.`, `_`, `-`
-        line 11: /pool_manager/pools/0/flags: found a text of 24 characters, expected a list
-        line 12: /pool_manager/pools/0/env/A: found a list of 1, expected a text
-        line 12: /pool_manager/pools/0/env/B: found a value that is not a text, expected a text
-    "#]],
+            line 3: /keys/0/sha256: found a text of 14 characters, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
+            line 4: /keys/1: found a text of 14 characters, expected a section with name, sha256, tenant
+            line 5: /pool_managers/0/url: found a text of 31 characters, expected a base URL: http://host:port
+            line 8: /pool_manager/pools/0/id: found "long long long long long long long long long long long long …", expected an id: 1 to 64 of letters, digits, `.`, `_`, `-`
+            line 11: /pool_manager/pools/0/flags: found a text of 24 characters, expected a list
+            line 12: /pool_manager/pools/0/env/A: found a list of 1, expected a text
+            line 12: /pool_manager/pools/0/env/B: found a value that is not a text, expected a text
+        "#]],
     );
     assert!(!told(&format!("keys: {secret}\nqueue: }}")).contains("hunter"));
     assert!(!told(&format!("keys: [{secret}")).contains("hunter"));

@@ -221,13 +221,13 @@ fn a_key_is_a_name_and_a_digest() {
     check(
         "keys: [{name: me, sha256: abc}, {name: ''}, {sha256: 5}, me]",
         &expect![[r#"
-        line 1: /keys/0/sha256: found a text of 3 characters, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
-        line 1: /keys/1/name: found a text of 0 characters, expected a text that is not empty
-        line 1: /keys/1/sha256: found nothing, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
-        line 1: /keys/2/name: found nothing, expected a text that is not empty
-        line 1: /keys/2/sha256: found a value that is not a text, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
-        line 1: /keys/3: found a text of 2 characters, expected a section with name, sha256
-    "#]],
+            line 1: /keys/0/sha256: found a text of 3 characters, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
+            line 1: /keys/1/name: found a text of 0 characters, expected a text that is not empty
+            line 1: /keys/1/sha256: found nothing, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
+            line 1: /keys/2/name: found nothing, expected a text that is not empty
+            line 1: /keys/2/sha256: found a value that is not a text, expected a SHA-256 digest of 64 hex digits (`llorch key new` makes one)
+            line 1: /keys/3: found a text of 2 characters, expected a section with name, sha256, tenant
+        "#]],
     );
     let config = parse(&KEYS.replace("abcdef", "ABCDEF")).unwrap();
     assert_eq!(config.keys[0].name, "me");
@@ -252,4 +252,97 @@ fn a_team_requires_keys_even_on_loopback() {
     );
     check(&format!("profile: team\n{KEYS}"), &expect![[""]]);
     check("profile: home", &expect![[""]]);
+}
+
+// OC-CONFIG-6003, ORCH-3075
+#[test]
+fn a_key_belongs_to_a_tenant_that_there_is() {
+    let keys = |tenant: &str| KEYS.replace("{name: me,", &format!("{{name: me, tenant: {tenant},"));
+    let document = |tenant: &str| format!("tenants: [{{name: research}}]\n{}", keys(tenant));
+    check(
+        &document("reserch"),
+        &expect![[r#"
+        line 2: /keys/0/tenant: found "reserch", expected a name from `tenants`: default, research; did you mean `research`?
+    "#]],
+    );
+    check(&document("research"), &expect![[""]]);
+    check(&document("default"), &expect![[""]]);
+    check(
+        "tenants: [{name: a}, {name: a}]",
+        &expect![[r#"
+        line 1: /tenants/1/name: found "a" again, expected each name once
+    "#]],
+    );
+}
+
+// OC-CONFIG-6003, ORCH-3076
+#[test]
+fn shares_and_limits_are_positive_and_do_not_contradict_each_other() {
+    check(
+        "
+tenants:
+  - {name: a, weight: 0}
+  - {name: b, weight: -2}
+  - {name: c, weight: 1e9}
+  - {name: d, weight: heavy}
+  - {name: e, queued: 0, concurrent: 0, requests_per_s: 0, tokens_per_min: 0}
+  - {name: f, burst: 5}
+  - {name: g, on_exceed: wait}
+",
+        &expect![[r#"
+            line 3: /tenants/0/weight: found 0, expected a number from 0.001 to 1000
+            line 4: /tenants/1/weight: found -2, expected a number from 0.001 to 1000
+            line 5: /tenants/2/weight: found 1000000000.0, expected a number from 0.001 to 1000
+            line 6: /tenants/3/weight: found "heavy", expected a number from 0.001 to 1000
+            line 7: /tenants/4/concurrent: found 0, expected a whole number from 1 to 4294967295
+            line 7: /tenants/4/queued: found 0, expected a whole number from 1 to 4294967295
+            line 7: /tenants/4/requests_per_s: found 0, expected a whole number from 1 to 4294967295
+            line 7: /tenants/4/tokens_per_min: found 0, expected a whole number from 1 to 1099511627776
+            line 8: /tenants/5/burst: found `burst` without `requests_per_s`, expected a rate beside it, or neither
+            line 9: /tenants/6/on_exceed: found "wait", expected one of reject, hold
+        "#]],
+    );
+    check(
+        "fairness: {output_token_cost: 1, input_token_cost: 3}",
+        &expect![[r#"
+        line 1: /fairness: found output_token_cost 1 below input_token_cost 3, expected input_token_cost ≤ output_token_cost
+    "#]],
+    );
+    check(
+        "fairness: {input_token_cost: 3}",
+        &expect![[r#"
+        line 1: /fairness: found output_token_cost 2 below input_token_cost 3, expected input_token_cost ≤ output_token_cost
+    "#]],
+    );
+    check(
+        "models: [{id: a, cost: 0}, {id: a, cost: 2}]",
+        &expect![[r#"
+        line 1: /models/0/cost: found 0, expected a number from 0.001 to 1000
+        line 1: /models/1/id: found "a" again, expected each id once
+    "#]],
+    );
+    check(
+        "preemption: {mode: hard, max_per_min: 0}",
+        &expect![[r#"
+            line 1: /preemption/max_per_min: found 0, expected a whole number from 1 to 600
+        "#]],
+    );
+    check(
+        "deadlines: {on_time_percent_min: 101}",
+        &expect![[r#"
+        line 1: /deadlines/on_time_percent_min: found 101, expected a whole number from 0 to 100
+    "#]],
+    );
+}
+
+// ORCH-3075
+#[test]
+fn weights_keep_three_decimals_and_default_is_always_there() {
+    let text = "tenants: [{name: a, weight: 2.5}, {name: b, requests_per_s: 4}]";
+    let tenants = parse(text).unwrap().tenants;
+    let told: Vec<_> = tenants.iter().map(|it| (it.name.as_str(), it.weight_milli.get())).collect();
+    assert_eq!(told, [("default", 1_000), ("a", 2_500), ("b", 1_000)]);
+    assert_eq!(tenants[2].requests, Some((4, 4)));
+    let own = parse("tenants: [{name: a}, {name: default, weight: 0.5}]").unwrap().tenants;
+    assert_eq!((own[0].name.as_str(), own[0].weight_milli.get(), own.len()), ("default", 500, 2));
 }

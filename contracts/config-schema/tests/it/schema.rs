@@ -96,7 +96,7 @@ fn the_schema_says_nothing_that_is_not_checked() {
         let format = schema["format"].as_str().unwrap_or("socket-address");
         let formats = ["base-url", "identifier", "log-filter", "sha256", "socket-address"];
         assert!(formats.contains(&format), "{at}: nothing checks `{format}`");
-        let kinds = ["array", "boolean", "integer", "object", "string"];
+        let kinds = ["array", "boolean", "integer", "number", "object", "string"];
         let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
         assert!(
             kind.is_some_and(|it| kinds.contains(&it)) || schema.get("const").is_some(),
