@@ -36,13 +36,15 @@ pub struct Facts {
     pub event_codes: Vec<&'static str>,
 }
 
-/// A header that every answer of one status has.
+/// A header of the answers with one status.
 #[derive(Debug, Clone)]
 pub struct Header {
     pub status: u16,
     pub name: &'static str,
     pub description: &'static str,
     pub schema: Value,
+    /// Whether every such answer has it.
+    pub always: bool,
 }
 
 /// # Panics
@@ -100,7 +102,9 @@ fn describe(operation: &mut Value, facts: &Facts) {
     for (status, answer) in members(&mut operation["responses"]) {
         let mut headers = Map::from_iter([correlation_header()]);
         for it in facts.headers.iter().filter(|it| it.status.to_string() == *status) {
-            headers.insert(it.name.into(), header(it.description, &it.schema));
+            let mut told = header(it.description, &it.schema);
+            told["required"] = it.always.into();
+            headers.insert(it.name.into(), told);
         }
         if status == "503" {
             headers.extend(advice());

@@ -13,6 +13,8 @@ pub struct DecisionRecord {
     pub replica: ReplicaId,
     /// Its session's earlier turns are in the replica's cache.
     pub warm: bool,
+    /// It is in a pool that the task prefers.
+    pub preferred: bool,
     pub choice: Choice,
     /// The best ones with their predicted time to the last token, the chosen one first; at most 8.
     pub candidates: Vec<(ReplicaId, Micros)>,

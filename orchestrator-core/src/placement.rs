@@ -30,6 +30,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Plan {
     pub(crate) replica: ReplicaId,
     pub(crate) warm: bool,
+    pub(crate) preferred: bool,
     pub(crate) choice: Choice,
     pub(crate) candidates: Vec<(ReplicaId, Micros)>,
 }
@@ -55,6 +56,7 @@ pub(crate) fn place(
     Some(Plan {
         replica: chosen.replica,
         warm: chosen.warm,
+        preferred: preferred.contains(&chosen.status.pool),
         choice,
         candidates: ranked
             .iter()

@@ -8,6 +8,7 @@ mod error;
 mod extract;
 mod fleet;
 mod front;
+mod lists;
 pub mod openapi;
 mod queue;
 mod streams;
@@ -32,6 +33,7 @@ use crate::driver::Handle;
 use crate::fleet::FleetWatch;
 use crate::stream::reader::ReaderConfig;
 use crate::telemetry::Telemetry;
+use crate::tenants::Tenants;
 
 /// What handlers share. Cheap to clone, which axum does several times for each request.
 #[derive(Clone)]
@@ -42,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) fleet: FleetWatch,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) guard: Guard,
+    pub(crate) tenants: Tenants,
     pub(crate) settings: Settings,
 }
 
@@ -87,7 +90,7 @@ impl Settings {
 
 pub(crate) fn router(app: App) -> Router {
     Router::new()
-        .route("/v1/tasks", post(tasks::create))
+        .route("/v1/tasks", post(tasks::create).get(lists::list))
         .route("/v1/tasks/{id}", get(tasks::show))
         .route("/v1/tasks/{id}/stream", get(streams::read))
         .route("/v1/tasks/{id}/explain", get(tasks::explain))

@@ -14,6 +14,7 @@ use crate::api::{self, App, Settings, Shared};
 use crate::driver::{self, Command, Handle};
 use crate::fleet::{Directory, follow};
 use crate::telemetry::Telemetry;
+use crate::tenants::Tenants;
 
 /// After the drain: how long connections may take to write their last event.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -51,7 +52,8 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
 
     let telemetry = Arc::new(Telemetry::new());
     let tracker = TaskTracker::new();
-    let directory = Directory::new(config.pool_managers.len());
+    let models = config.model_costs.iter().map(|it| it.id.clone());
+    let directory = Directory::new(config.pool_managers.len(), models);
     let (driver, handle) =
         driver::build(config, directory, Arc::clone(&telemetry), tracker.clone());
     let app = App::new(Shared {
@@ -59,6 +61,7 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         fleet: driver.fleet(),
         telemetry,
         guard: guard(config, &addresses),
+        tenants: Tenants::new(config),
         settings: Settings::new(config),
     });
     let driver = tracker.spawn(driver.run());

@@ -70,7 +70,7 @@ pub(crate) fn build(
     let store = Store::default();
     let handle = Handle::new(sender, store.clone(), tracker.clone());
     let driver = Driver {
-        core: Core::new(policy::core_config(config)),
+        core: policy::core(config, &directory),
         started: Instant::now(),
         commands,
         store,
@@ -130,23 +130,21 @@ impl Driver {
                 // A caller that is gone has a task all the same; its `on_disconnect` decides.
                 let _gone = reply.send(answer);
             }
-            Command::Cancel { id, reply } => {
-                let known = self.store.find(id);
-                if let Some(record) = &known {
-                    self.apply(Event::CancelRequested { task: record.core_id });
-                }
-                let _gone = reply.send(known.is_some());
+            Command::Cancel { task, reply } => {
+                self.apply(Event::CancelRequested { task });
+                let _gone = reply.send(());
             }
             Command::ReaderLeft { record } => self.reader_left(&record),
             Command::Core(event) => self.apply(event),
             Command::Fleet(change) => self.fleet_changed(change),
-            Command::Standing { id, reply } => {
-                let record = self.store.find(id);
-                let standing = record.and_then(|it| self.core.standing(it.core_id));
-                let _gone = reply.send(standing);
+            Command::Standing { task, reply } => {
+                let _gone = reply.send(self.core.standing(task));
             }
-            Command::Explain { id, reply } => {
-                let _gone = reply.send(self.explain(id));
+            Command::Explain { record, reply } => {
+                let _gone = reply.send(self.explain(&record));
+            }
+            Command::TokensLeft { tenant, reply } => {
+                let _gone = reply.send(self.core.tokens_left(tenant));
             }
             Command::Queue { reply } => {
                 let _gone = reply.send(self.queue());
@@ -222,8 +220,8 @@ impl Driver {
         if self.positions_due.is_some_and(|it| it <= now) {
             self.refresh_positions();
         }
-        while let Some(id) = self.finished.pop_excess(now) {
-            self.store.remove(id);
+        while let Some(record) = self.finished.pop_excess(now) {
+            self.store.remove(&record);
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use adapter_api::Adapter;
 use api_types::TaskPlacement;
+use config_schema::ModelCost;
 use orchestrator_core::{Availability, EngineId, Event, ModelId, PoolId, ReplicaId, ReplicaStatus};
 use pool_api::{Pool, Replica, ReplicaState, Snapshot};
 use tokio::sync::watch;
@@ -83,18 +84,24 @@ struct Known {
 }
 
 impl Directory {
-    pub(crate) fn new(managers: usize) -> Self {
+    /// `models`: those that are known before any pool tells of them.
+    pub(crate) fn new(managers: usize, models: impl Iterator<Item = String>) -> Self {
         let unknown = || Manager { contact: Contact::Never, pools: BTreeMap::new() };
         let directory = Self {
             managers: std::iter::repeat_with(unknown).take(managers).collect(),
             replica_ids: BTreeMap::new(),
-            model_ids: BTreeMap::new(),
+            model_ids: (0..).map(ModelId).zip(models).map(|(id, name)| (name, id)).collect(),
             pool_ids: BTreeMap::new(),
             entries: HashMap::new(),
             published: watch::Sender::new(Arc::default()),
         };
         directory.published.send_replace(Arc::new(directory.fleet()));
         directory
+    }
+
+    /// What tokens of a model count, by the core's id.
+    pub(crate) fn model_costs(&self, costs: &[ModelCost]) -> impl Iterator<Item = (ModelId, u32)> {
+        costs.iter().map(|it| (self.model_ids[&it.id], it.cost_milli.get()))
     }
 
     pub(crate) fn watch(&self) -> FleetWatch {
@@ -169,7 +176,8 @@ impl Directory {
                 slots: replica.slots,
                 context_tokens: replica.context_tokens,
                 kv_tokens: 0,
-                interruptible: false,
+                // Every adapter stops an engine by closing its connection.
+                interruptible: true,
             };
             events.push(Event::ReplicaChanged { replica: id, status });
         }

@@ -12,6 +12,7 @@ mod fleet;
 mod stream;
 mod task;
 mod telemetry;
+mod tenants;
 mod wire;
 
 pub use api::openapi;

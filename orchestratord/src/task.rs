@@ -24,11 +24,13 @@ pub(crate) use store::{Finished, Store};
 use crate::driver::Leavings;
 use crate::stream::frame;
 use crate::stream::log::Log;
+use crate::tenants::Tenant;
 
 pub(crate) struct TaskRecord {
     pub(crate) id: Uuid,
     /// The core's name for it.
     pub(crate) core_id: TaskId,
+    pub(crate) tenant: Tenant,
     pub(crate) job: Job,
     pub(crate) correlation_id: String,
     pub(crate) admitted_at: Instant,
@@ -68,6 +70,8 @@ pub(crate) struct Progress {
     pub(crate) usage: TaskUsage,
     pub(crate) finish_reason: Option<FinishReason>,
     pub(crate) error: Option<Box<ErrorEnvelope>>,
+    /// When the last token must have come.
+    pub(crate) deadline: Option<Instant>,
     /// Why it went where it went; the newest last.
     pub(crate) decisions: Vec<DecisionRecord>,
 }
@@ -112,16 +116,19 @@ impl State {
 
 impl TaskRecord {
     pub(crate) fn new(id: Uuid, core_id: TaskId, job: Job, caller: Caller) -> Self {
+        let admitted_at = Instant::now();
+        let deadline = job.deadline.map(|it| admitted_at + it);
         Self {
             id,
             core_id,
+            tenant: caller.tenant,
             job,
             correlation_id: caller.correlation_id,
-            admitted_at: Instant::now(),
+            admitted_at,
             leavings: caller.leavings,
             stream: Mutex::new(Stream {
                 log: Log::default(),
-                progress: Progress::default(),
+                progress: Progress { deadline, ..Progress::default() },
                 readers: 0,
                 waiting: Vec::new(),
                 attempt_waker: None,
@@ -196,7 +203,7 @@ impl TaskRecord {
             state: progress.state.wire(),
             attempt: progress.attempt,
             model_id: self.job.model_name.clone(),
-            tenant: crate::task::TENANT.into(),
+            tenant: self.tenant.name.as_ref().into(),
             timings: progress.timings,
             usage: TaskUsage { tokens_out: stream.log.tokens(), ..progress.usage },
             placement: progress.placement.as_deref().cloned(),
@@ -208,11 +215,9 @@ impl TaskRecord {
     }
 }
 
-/// The one tenant there is until keys name others.
-pub(crate) const TENANT: &str = "default";
-
 /// What a record needs to know of the request that made it.
 pub(crate) struct Caller {
+    pub(crate) tenant: Tenant,
     pub(crate) correlation_id: String,
     pub(crate) leavings: Leavings,
 }

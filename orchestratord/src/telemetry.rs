@@ -18,7 +18,7 @@ use shares::Fading;
 
 use crate::attempt::Attempt;
 use crate::fleet::Directory;
-use crate::task::{TENANT, TaskRecord};
+use crate::task::TaskRecord;
 
 pub(crate) struct Telemetry {
     exposition: Exposition,
@@ -176,8 +176,8 @@ impl Telemetry {
         };
         self.rejected.with(&[engine, reason]).inc();
         tracing::info!(
-            task_id = %record.id, correlation_id = %record.correlation_id, tenant = TENANT,
-            model_id = %record.job.model_name, engine, outcome = "rejected", error_code = reason,
+            task_id = %record.id, correlation_id = %record.correlation_id,
+            tenant = %record.tenant.name, model_id = %record.job.model_name, engine, outcome = "rejected", error_code = reason,
             "task rejected"
         );
     }
@@ -191,8 +191,11 @@ impl Telemetry {
             Choice::LeastLoaded => "least_loaded",
             Choice::Order => "order",
         };
-        let _ = record;
-        self.placements.with(&[outcome, "no", "no"]).inc();
+        let pools = record.job.pools.as_deref();
+        let pinned = pools.is_some_and(|it| !it.pin.is_empty());
+        let wished = pools.is_some_and(|it| !it.prefer.is_empty());
+        let fallback = wished && decision.choice != Choice::Preferred && !decision.preferred;
+        self.placements.with(&[outcome, yes_or_no(pinned), yes_or_no(fallback)]).inc();
     }
 
     /// A running task must make way.
@@ -235,8 +238,14 @@ impl Telemetry {
         let progress = &task.progress;
         let tokens = progress.usage.tokens_in + task.log.tokens();
         if 0 < tokens {
-            let whose = (TENANT.to_owned(), record.job.priority().as_str());
+            let whose = (record.tenant.name.as_ref().to_owned(), record.job.priority().as_str());
             self.served.lock().expect("no holder panics").add(&whose, float(tokens));
+        }
+        if progress.deadline.is_some() && state != TaskState::Cancelled {
+            let met = state == TaskState::Completed
+                && progress.deadline.is_some_and(|it| tokio::time::Instant::now() <= it);
+            let mut deadlines = self.deadlines.lock().expect("no holder panics");
+            deadlines.entry(record.job.priority().as_str()).or_default().add(&met, 1.0);
         }
         if progress.timings.queue_time_ms.is_none() {
             let waited = crate::attempt::millis(record.admitted_at.elapsed());
@@ -244,7 +253,8 @@ impl Telemetry {
         }
         let placement = progress.placement.as_deref();
         tracing::info!(
-            task_id = %record.id, correlation_id = %record.correlation_id, tenant = TENANT, engine,
+            task_id = %record.id, correlation_id = %record.correlation_id,
+            tenant = %record.tenant.name, session_id = record.job.canonical.session_id.as_deref(), engine,
             engine_version = placement.map(|it| it.engine_version.as_str()),
             pool_id = placement.map(|it| it.pool_id.as_str()),
             replica_id = placement.map(|it| it.replica_id.as_str()),
@@ -283,9 +293,13 @@ impl Telemetry {
     }
 
     fn observe_wait(&self, record: &TaskRecord, wait_ms: u64, outcome: &str) {
-        let labels = [record.job.priority().as_str(), TENANT, outcome];
+        let labels = [record.job.priority().as_str(), &*record.tenant.name, outcome];
         self.queue_wait.with(&labels).observe(float(wait_ms));
     }
+}
+
+fn yes_or_no(it: bool) -> &'static str {
+    if it { "yes" } else { "no" }
 }
 
 fn outcome(state: TaskState) -> &'static str {

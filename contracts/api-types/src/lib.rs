@@ -25,8 +25,8 @@ pub use request::{
 };
 pub use task::{
     Admission, Decision, DecisionCandidate, DropCount, Explanation, FinishReason, Links,
-    PlacementChoice, PlacementDrop, Task, TaskPlacement, TaskState, TaskTimings, TaskUsage,
-    Waiting,
+    PlacementChoice, PlacementDrop, Task, TaskList, TaskPlacement, TaskState, TaskTimings,
+    TaskUsage, Waiting,
 };
 
 /// Version of this API, as `/v1/capabilities` reports it.

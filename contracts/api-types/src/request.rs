@@ -18,6 +18,8 @@ pub const SAMPLER_PROFILE: &str = "v1";
 pub struct TaskRequest {
     /// Idempotency key; chosen by the server when left out.
     pub task_id: Option<Uuid>,
+    /// Turns of one conversation: 1 to 128 of letters, digits, `.`, `_`, `-`.
+    #[schema(min_length = 1, max_length = 128)]
     pub session_id: Option<String>,
     pub workload: Workload,
     /// Model id, alias or `sha256:` digest; may be left out where one model is served.
@@ -37,11 +39,14 @@ pub struct TaskRequest {
     /// Pin by engine kind.
     pub engine: Option<String>,
     pub priority: Priority,
-    /// From admission to the last token.
+    /// From admission to the last token; 1 to 86400000.
+    #[schema(minimum = 1, maximum = 86_400_000)]
     pub deadline_ms: Option<u64>,
-    /// Longest time in the queue.
+    /// Longest time in the queue; 1 to 86400000.
+    #[schema(minimum = 1, maximum = 86_400_000)]
     pub ttl_ms: Option<u64>,
-    /// The caller's guess of the answer's length, in tokens.
+    /// The caller's guess of the answer's length, in tokens; 1 to 1048576.
+    #[schema(minimum = 1, maximum = 1_048_576)]
     pub expected_tokens: Option<u32>,
     /// 0 to 4294967294; left out: derived from the task id.
     #[schema(maximum = 4_294_967_294_u64)]

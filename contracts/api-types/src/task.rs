@@ -75,6 +75,16 @@ pub struct Task {
     pub error: Option<ErrorEnvelope>,
 }
 
+/// Body of `GET /v1/tasks`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskList {
+    /// Newest first.
+    pub tasks: Vec<Task>,
+    /// Where the next page begins; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskTimings {
     /// From admission to dispatch.

@@ -12,6 +12,7 @@ mod document;
 mod format;
 mod parse;
 mod problem;
+mod resolve;
 mod schema;
 mod structure;
 mod tree;

@@ -20,6 +20,7 @@ fn facts() -> Facts {
             name: "X-Task-Id",
             description: "The task.",
             schema: json!({"type": "string"}),
+            always: true,
         }],
         events: vec![("message", "Told")],
         event_codes: vec!["GONE"],

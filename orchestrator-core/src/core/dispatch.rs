@@ -141,6 +141,7 @@ impl Core {
             at: self.now,
             replica: plan.replica,
             warm: plan.warm,
+            preferred: plan.preferred,
             choice: plan.choice,
             candidates: plan.candidates.clone(),
             dropped: dropped.into_iter().collect(),
@@ -221,7 +222,7 @@ impl Core {
             while let Some(next) = self.before_fence(model, replica) {
                 let choice = Choice::Only;
                 let candidates = Vec::new();
-                let plan = Plan { replica, warm: false, choice, candidates };
+                let plan = Plan { replica, warm: false, preferred: false, choice, candidates };
                 self.decide(next.key.1, &plan, BTreeMap::new(), effects);
                 self.start_queued(&next, replica, effects);
             }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use adapter_api::{ChatMessage, EngineError, Prompt, Sampling};
-use api_types::{Detail, ErrorCode, OnDisconnect, PromptInput, TaskRequest};
+use api_types::{
+    Detail, ErrorCode, OnDisconnect, Placement, PlacementMode, PromptInput, TaskRequest,
+};
+use orchestrator_core::{PoolChoice, PoolId};
 
 use super::{Refusal, Valid};
 use crate::fleet::{Fleet, Model, NotResolved, engine_id};
@@ -22,6 +25,7 @@ pub(crate) async fn prepare(valid: Valid, fleet: &Fleet) -> Result<Job, Refusal>
     let request = valid.request;
     let model = resolve(fleet, request.model_ref.as_deref())?;
     let input = input(&request);
+    let pools = pools(fleet, model, request.placement.as_ref())?;
     let (prompt_tokens, max_tokens) = budget(model, &input, request.max_tokens).await?;
     let default = if valid.streams { OnDisconnect::Cancel } else { OnDisconnect::Detach };
     Ok(Job {
@@ -35,8 +39,45 @@ pub(crate) async fn prepare(valid: Valid, fleet: &Fleet) -> Result<Job, Refusal>
         sampling: sampling(request.sampling.as_ref()),
         cancel_on_disconnect: request.on_disconnect.unwrap_or(default) == OnDisconnect::Cancel,
         disconnect_grace: request.disconnect_grace_ms.map_or(GRACE_DEFAULT, Duration::from_millis),
+        deadline: request.deadline_ms.map(Duration::from_millis),
+        ttl: request.ttl_ms.map(Duration::from_millis),
+        pools,
         canonical: request,
     })
+}
+
+/// The named pools as the core knows them. One that does not serve the model is a mistake.
+fn pools(
+    fleet: &Fleet,
+    model: &Model,
+    placement: Option<&Placement>,
+) -> Result<Option<Box<PoolChoice>>, Refusal> {
+    let Some(placement) = placement else { return Ok(None) };
+    let serving = || fleet.pools.iter().filter(|it| it.pool.model_id == model.name);
+    let mut unknown = Vec::new();
+    let mut named = |list: &str, pools: &[String]| -> Vec<PoolId> {
+        let known = |(index, name): (usize, &String)| {
+            let found = serving().find(|it| it.pool.pool_id == *name);
+            if found.is_none() {
+                let all: Vec<&str> = serving().map(|it| it.pool.pool_id.as_str()).collect();
+                unknown.push(Detail {
+                    pointer: format!("/placement/{list}/{index}"),
+                    found: name.clone(),
+                    expected: format!("a pool of {}: {}", model.name, all.join(", ")),
+                });
+            }
+            found.map(|it| it.core_id)
+        };
+        pools.iter().enumerate().filter_map(known).collect()
+    };
+    let wanted = named("pool_ids", &placement.pool_ids);
+    let avoid = named("avoid_pool_ids", &placement.avoid_pool_ids);
+    if !unknown.is_empty() {
+        return Err(Refusal::invalid(unknown));
+    }
+    let bound = placement.mode == PlacementMode::Pin && !placement.allow_fallback;
+    let (pin, prefer) = if bound { (wanted, Vec::new()) } else { (Vec::new(), wanted) };
+    Ok(Some(Box::new(PoolChoice { pin, prefer, avoid })))
 }
 
 fn resolve<'a>(fleet: &'a Fleet, model_ref: Option<&str>) -> Result<&'a Model, Refusal> {

@@ -37,12 +37,7 @@ fn every_problem_is_told_at_once() {
 #[test]
 fn a_field_of_later_work_is_refused_by_name() {
     for field in [
-        r#""session_id":"s""#,
-        r#""deadline_ms":5"#,
-        r#""ttl_ms":5"#,
         r#""ctx":5"#,
-        r#""expected_tokens":5"#,
-        r#""placement":{"mode":"pin"}"#,
         r#""workload":"embedding""#,
         r#""output":{"format":"json"}"#,
         r#""determinism":"strict""#,

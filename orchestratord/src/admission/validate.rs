@@ -1,8 +1,8 @@
 //! Everything about a request that can be judged without the fleet. All problems are reported at once.
 
 use api_types::{
-    Detail, Determinism, OutputFormat, PromptInput, SAMPLER_PROFILE, Sampling, TaskRequest,
-    Workload,
+    Detail, Determinism, OutputFormat, Placement, PlacementMode, PromptInput, SAMPLER_PROFILE,
+    Sampling, TaskRequest, Workload,
 };
 use config_schema::pointer;
 use uuid::Uuid;
@@ -16,6 +16,10 @@ const STOP_BYTES_MAX: usize = 256;
 const LABELS_MAX: usize = 8;
 const LABEL_BYTES_MAX: usize = 64;
 const GRACE_MS_MAX: u64 = 3_600_000;
+/// A day.
+const SPAN_MS_MAX: u64 = 86_400_000;
+const SESSION_CHARS_MAX: usize = 128;
+const POOLS_MAX: usize = 64;
 /// 2^32 − 1 means "random" to llama.cpp.
 const SEED_MAX: u32 = u32::MAX - 1;
 
@@ -54,6 +58,8 @@ pub(crate) fn validate(mut request: TaskRequest, streams: bool) -> Result<Valid,
     found.not_yet(&request);
     found.input(&request);
     found.numbers(&request);
+    found.session(request.session_id.as_deref());
+    found.placement(request.placement.as_ref());
     found.sampling(request.sampling.as_ref());
     found.texts(&request);
     if !found.0.is_empty() {
@@ -88,12 +94,7 @@ impl Findings {
     fn not_yet(&mut self, request: &TaskRequest) {
         const LATER: &str = "nothing: this is not supported yet";
         const NEVER: &str = "nothing: this is not part of version 1";
-        self.absent(&request.session_id, "/session_id", LATER);
         self.absent(&request.ctx, "/ctx", LATER);
-        self.absent(&request.deadline_ms, "/deadline_ms", LATER);
-        self.absent(&request.ttl_ms, "/ttl_ms", LATER);
-        self.absent(&request.expected_tokens, "/expected_tokens", LATER);
-        self.absent(&request.placement, "/placement", LATER);
         self.absent(&request.inputs, "/inputs", LATER);
         self.absent(&request.query, "/query", LATER);
         self.absent(&request.documents, "/documents", LATER);
@@ -173,8 +174,52 @@ impl Findings {
         if let Some(seed) = request.seed {
             self.check(seed <= SEED_MAX, "/seed", seed, "0 to 4294967294");
         }
+        for (pointer, span) in [("/deadline_ms", request.deadline_ms), ("/ttl_ms", request.ttl_ms)]
+        {
+            let holds = span.is_none_or(|it| (1..=SPAN_MS_MAX).contains(&it));
+            self.check(holds, pointer, span.unwrap_or(0), "1 to 86400000");
+        }
+        if let Some(tokens) = request.expected_tokens {
+            let holds = (1..=MAX_TOKENS_MAX).contains(&tokens);
+            self.check(holds, "/expected_tokens", tokens, "1 to 1048576");
+        }
         if let Some(grace) = request.disconnect_grace_ms {
             self.check(grace <= GRACE_MS_MAX, "/disconnect_grace_ms", grace, "0 to 3600000");
+        }
+    }
+
+    fn session(&mut self, session: Option<&str>) {
+        let plain = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
+        let Some(session) = session else { return };
+        let holds = (1..=SESSION_CHARS_MAX).contains(&session.len()) && session.chars().all(plain);
+        let expected = "1 to 128 of letters, digits, `.`, `_`, `-`";
+        self.check(holds, "/session_id", format!("{} characters", session.len()), expected);
+    }
+
+    /// Whether there are such pools is asked later.
+    fn placement(&mut self, placement: Option<&Placement>) {
+        let Some(it) = placement else { return };
+        let count = |pools: &[String]| format!("{} pools", pools.len());
+        for (pointer, pools) in [
+            ("/placement/pool_ids", &it.pool_ids),
+            ("/placement/avoid_pool_ids", &it.avoid_pool_ids),
+        ] {
+            self.check(pools.len() <= POOLS_MAX, pointer, count(pools), "at most 64 pools");
+        }
+        let named = !it.pool_ids.is_empty();
+        match it.mode {
+            PlacementMode::Auto => {
+                let expected = "none with mode auto; mode `prefer` or `pin` takes them";
+                self.check(!named, "/placement/pool_ids", count(&it.pool_ids), expected);
+            }
+            PlacementMode::Prefer | PlacementMode::Pin => {
+                self.check(named, "/placement/pool_ids", "none", "at least one pool");
+            }
+        }
+        for (index, pool) in it.avoid_pool_ids.iter().enumerate() {
+            let pointer = format!("/placement/avoid_pool_ids/{index}");
+            let expected = "a pool that is not in pool_ids as well";
+            self.check(!it.pool_ids.contains(pool), &pointer, pool, expected);
         }
     }
 

@@ -22,7 +22,6 @@ pub(crate) struct ApiError {
     pub(crate) details: Vec<Detail>,
     pub(crate) retry_after_ms: Option<u64>,
     pub(crate) policy_label: Option<&'static str>,
-    pub(crate) engine: Option<String>,
     pub(crate) earliest_ms: Option<u64>,
 }
 
@@ -34,7 +33,6 @@ impl ApiError {
             details: Vec::new(),
             retry_after_ms: None,
             policy_label: None,
-            engine: None,
             earliest_ms: None,
         }
     }
@@ -48,7 +46,6 @@ impl ApiError {
         let body = ErrorEnvelope {
             retry_after_ms,
             policy_label: self.policy_label.map(str::to_owned),
-            engine: self.engine,
             earliest_ms: self.earliest_ms,
             details: self.details,
             ..envelope(self.code, &self.message, correlation_id)

@@ -73,7 +73,7 @@ pub(super) async fn pool_health(
 #[utoipa::path(
     get, path = "/v1/replicasets", operation_id = "list_replica_sets", tag = "control",
     responses((status = 200, description = "By model, engine and file.", body = ReplicaSetList)),
-    extensions(("x-req-id" = json!(["ORCH-3007", "ORCH-2104"]))),
+    extensions(("x-req-id" = json!(["ORCH-3007"]))),
 )]
 pub(super) async fn replica_sets(State(app): State<App>) -> Json<ReplicaSetList> {
     let busy: Busy = app.driver.busy_slots().await.into_iter().collect();

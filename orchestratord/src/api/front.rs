@@ -10,6 +10,7 @@ use http_shell::{CORRELATION_HEADER, Refusal, correlation_id};
 
 use super::App;
 use super::error::ApiError;
+use crate::tenants::Tenant;
 
 /// The request's id, for handlers that log or pass it on.
 #[derive(Clone)]
@@ -18,7 +19,8 @@ pub(super) struct CorrelationId(pub(super) String);
 pub(super) async fn front(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = correlation_id(request.headers());
     let mut response = match admit(&app, &request) {
-        Ok(()) => {
+        Ok(tenant) => {
+            request.extensions_mut().insert(tenant);
             request.extensions_mut().insert(CorrelationId(id.clone()));
             let mut response = next.run(request).await;
             match response.extensions_mut().remove::<ApiError>() {
@@ -42,7 +44,8 @@ fn render(error: ApiError, id: &str, refused: &Response) -> Response {
     response
 }
 
-fn admit(app: &App, request: &Request) -> Result<(), ApiError> {
+/// Whose request it is.
+fn admit(app: &App, request: &Request) -> Result<Tenant, ApiError> {
     let size = head_bytes(request.uri(), request.headers());
     let limit = app.settings.header_bytes;
     if limit < size {
@@ -50,7 +53,7 @@ fn admit(app: &App, request: &Request) -> Result<(), ApiError> {
         return Err(ApiError::new(ErrorCode::HeadersTooLarge, message));
     }
     match app.guard.check(request.method(), request.uri(), request.headers()) {
-        Ok(_) => Ok(()),
+        Ok(caller) => Ok(app.tenants.of(&caller).clone()),
         Err(refusal) => Err(refused(&refusal)),
     }
 }

@@ -20,7 +20,7 @@ use http_shell::contract::{Common, complete};
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::{fleet, queue, streams, system, tasks};
+use super::{fleet, lists, queue, streams, system, tasks};
 
 const COMMON: Common = Common {
     error_schema: "ErrorEnvelope",
@@ -42,7 +42,7 @@ const COMMON: Common = Common {
         version = api_types::API_VERSION,
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    paths(tasks::create, tasks::show, tasks::explain, tasks::cancel, streams::read, fleet::models),
+    paths(tasks::create, lists::list, tasks::show, tasks::explain, tasks::cancel, streams::read, fleet::models),
     components(schemas(
         Admission, Disconnected, End, ErrorEnvelope, Preempted, Queued, Resumed, Started,
         TaskRequest, Token

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api_types::{Admission, Detail, ErrorCode, Queued};
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -16,6 +16,7 @@ use super::{App, tasks};
 use crate::stream::frame;
 use crate::stream::reader::Reader;
 use crate::task::TaskRecord;
+use crate::tenants::Tenant;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const TASK_ID: HeaderName = HeaderName::from_static("x-task-id");
@@ -47,11 +48,12 @@ pub(super) struct After {
 )]
 pub(super) async fn read(
     State(app): State<App>,
+    Extension(tenant): Extension<Tenant>,
     Id(id): Id,
     Parameters(query): Parameters<After>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let record = tasks::find(&app, &id)?;
+    let record = tasks::find(&app, &tenant, &id)?;
     let after = last_seen(&headers, query.after.as_deref())?;
     let (position, last) = {
         let stream = record.lock();

@@ -19,8 +19,10 @@ use super::{App, convert, streams};
 use crate::admission::{parse, prepare, validate};
 use crate::driver::{Submission, SubmitReply};
 use crate::task::TaskRecord;
+use crate::tenants::Tenant;
 
 const POSITION_HEADER: HeaderName = HeaderName::from_static("x-queue-position");
+const TOKENS_HEADER: HeaderName = HeaderName::from_static("x-budget-tokens-remaining");
 const ETA_HEADER: HeaderName = HeaderName::from_static("x-queue-eta-ms");
 
 /// Admits a task, or answers for one that was submitted before with the same id.
@@ -37,6 +39,7 @@ const ETA_HEADER: HeaderName = HeaderName::from_static("x-queue-eta-ms");
 pub(super) async fn create(
     State(app): State<App>,
     Extension(CorrelationId(correlation_id)): Extension<CorrelationId>,
+    Extension(tenant): Extension<Tenant>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -44,7 +47,7 @@ pub(super) async fn create(
     let streams = wants_stream(&headers);
     let valid = validate(parse(&body)?, streams)?;
     drop(body);
-    if let Some(known) = app.driver.store.find(valid.id) {
+    if let Some(known) = app.driver.store.find(tenant.id, valid.id) {
         // A repetition is answered even if the fleet could not take the task now.
         return if known.job.canonical == valid.request {
             Ok(answer(&app, known, streams, None).await)
@@ -54,7 +57,7 @@ pub(super) async fn create(
     }
     let id = valid.id;
     let job = prepare(valid, &app.fleet.now()).await?;
-    match app.driver.submit(Submission { id, job, correlation_id }).await {
+    match app.driver.submit(Submission { id, tenant, job, correlation_id }).await {
         SubmitReply::Admitted { record, admission } => {
             Ok(answer(&app, record, streams, Some(admission)).await)
         }
@@ -74,8 +77,12 @@ pub(super) async fn create(
     responses((status = 200, description = "The task as it stands.", body = Task)),
     extensions(("x-req-id" = json!(["ORCH-2008"]))),
 )]
-pub(super) async fn show(State(app): State<App>, Id(id): Id) -> Result<Json<Task>, ApiError> {
-    find(&app, &id).map(|record| Json(record.view()))
+pub(super) async fn show(
+    State(app): State<App>,
+    Extension(tenant): Extension<Tenant>,
+    Id(id): Id,
+) -> Result<Json<Task>, ApiError> {
+    find(&app, &tenant, &id).map(|record| Json(record.view()))
 }
 
 /// Why a task waits, or where it went.
@@ -87,11 +94,11 @@ pub(super) async fn show(State(app): State<App>, Id(id): Id) -> Result<Json<Task
 )]
 pub(super) async fn explain(
     State(app): State<App>,
+    Extension(tenant): Extension<Tenant>,
     Id(id): Id,
 ) -> Result<Json<Explanation>, ApiError> {
-    let record = find(&app, &id)?;
-    // Forgotten since: as if it had never been.
-    let explained = app.driver.explain(record.id).await;
+    let record = find(&app, &tenant, &id)?;
+    let explained = app.driver.explain(record).await;
     explained.map(Json).ok_or_else(|| unknown(&id))
 }
 
@@ -102,14 +109,20 @@ pub(super) async fn explain(
     responses((status = 204, description = "No token follows.")),
     extensions(("x-req-id" = json!(["ORCH-2003", "ORCH-3026", "OC-CTRL-2012"]))),
 )]
-pub(super) async fn cancel(State(app): State<App>, Id(id): Id) -> Result<StatusCode, ApiError> {
-    let record = find(&app, &id)?;
-    app.driver.cancel(record.id).await;
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Extension(tenant): Extension<Tenant>,
+    Id(id): Id,
+) -> Result<StatusCode, ApiError> {
+    let record = find(&app, &tenant, &id)?;
+    app.driver.cancel(record.core_id).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) fn find(app: &App, id: &str) -> Result<Arc<TaskRecord>, ApiError> {
-    let known = id.parse::<Uuid>().ok().and_then(|id| app.driver.store.find(id));
+/// Another tenant's task is as unknown as one that there never was.
+pub(super) fn find(app: &App, tenant: &Tenant, id: &str) -> Result<Arc<TaskRecord>, ApiError> {
+    let id_of = |it: &str| it.parse::<Uuid>().ok();
+    let known = id_of(id).and_then(|id| app.driver.store.find(tenant.id, id));
     known.ok_or_else(|| unknown(id))
 }
 
@@ -127,10 +140,11 @@ async fn answer(
     let admission = match fresh {
         Some(admission) => admission,
         None => {
-            let standing = app.driver.standing(record.id).await;
+            let standing = app.driver.standing(record.core_id).await;
             convert::admission_now(&record, standing, app)
         }
     };
+    let tokens_left = app.driver.tokens_left(record.tenant.id).await;
     let mut response = if streams {
         streams::from_start(app, record, &admission)
     } else {
@@ -141,6 +155,9 @@ async fn answer(
     headers.insert(LOCATION, location);
     headers.insert(POSITION_HEADER, HeaderValue::from(admission.queue_position));
     headers.insert(ETA_HEADER, HeaderValue::from(admission.predicted_start_ms));
+    if let Some(tokens) = tokens_left {
+        headers.insert(TOKENS_HEADER, HeaderValue::from(tokens));
+    }
     response
 }
 

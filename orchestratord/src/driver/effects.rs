@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use api_types::{ErrorCode, FinishReason, QueuedReason};
 use orchestrator_core::{
-    Class, Effect, Event, Micros, Report, Run, TaskId, TaskSpec, TenantId, Usage,
+    Class, Effect, Event, Micros, Report, Run, SessionId, TaskId, TaskSpec, Usage,
 };
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::endings::{admission, close_with_end};
 use super::explain::reason;
-use super::{Driver, Submission, SubmitReply};
+use super::{Driver, Submission, SubmitReply, micros};
 use crate::attempt::{self, Attempt, Kept};
 use crate::task::{Caller, State, TaskRecord};
 
 impl Driver {
     pub(super) fn submit(&mut self, submission: Submission) -> SubmitReply {
-        if let Some(known) = self.store.find(submission.id) {
+        if let Some(known) = self.store.find(submission.tenant.id, submission.id) {
             return if known.job.canonical == submission.job.canonical {
                 SubmitReply::Known(known)
             } else {
@@ -28,8 +29,8 @@ impl Driver {
         }
         self.next_task += 1;
         let core_id = TaskId(self.next_task);
-        let Submission { id, job, correlation_id } = submission;
-        let caller = Caller { correlation_id, leavings: self.handle.leavings() };
+        let Submission { id, tenant, job, correlation_id } = submission;
+        let caller = Caller { tenant, correlation_id, leavings: self.handle.leavings() };
         let record = Arc::new(TaskRecord::new(id, core_id, job, caller));
         self.admit(record)
     }
@@ -44,12 +45,12 @@ impl Driver {
             prompt_tokens: record.job.prompt_tokens,
             max_tokens: record.job.max_tokens,
             engine: record.job.engine,
-            tenant: TenantId(0),
-            expected_tokens: None,
-            deadline: None,
-            ttl: None,
-            session: None,
-            pools: None,
+            tenant: record.tenant.id,
+            expected_tokens: record.job.canonical.expected_tokens,
+            deadline: record.job.deadline.map(micros),
+            ttl: record.job.ttl.map(micros),
+            session: session(&record),
+            pools: record.job.pools.clone(),
         };
         let effects = self.core.apply(self.now(), Event::Submitted(spec));
         let mut rejected = None;
@@ -188,6 +189,15 @@ fn class(record: &TaskRecord) -> Class {
         api_types::Priority::Interactive => Class::Interactive,
         api_types::Priority::Batch => Class::Batch,
     }
+}
+
+/// The core's name for a session: names are the tenant's own.
+fn session(record: &TaskRecord) -> Option<SessionId> {
+    let name = record.job.canonical.session_id.as_deref()?;
+    let tenant = record.tenant.id.0.to_be_bytes();
+    let digest = Sha256::digest([&tenant[..], name.as_bytes()].concat());
+    let first: [u8; 8] = digest[..8].try_into().expect("a SHA-256 digest has 32 bytes");
+    Some(SessionId(u64::from_be_bytes(first)))
 }
 
 /// What earlier attempts made of the answer.

@@ -1,5 +1,7 @@
 //! How tasks end, and how that is worded and coded.
 
+use std::sync::Arc;
+
 use api_types::{Admission, End, ErrorCode, ErrorEnvelope, FinishReason, Links, TaskState};
 use orchestrator_core::{Ending, Event, Micros, QuotaKind, RejectReason, TaskId};
 use tokio::time::Instant;
@@ -60,7 +62,8 @@ impl Driver {
             let stream = record.lock();
             (stream.progress.state.wire(), stream.log.bytes().len())
         };
-        self.finished.push(Instant::now(), record.id, bytes + record.job.bytes());
+        let bytes = bytes + record.job.bytes();
+        self.finished.push(Instant::now(), Arc::clone(&record), bytes);
         let engine = self.directory.engine_of(record.job.model);
         match ending {
             Ending::Dropped => self.telemetry.pushed_out(engine, "drop-lru"),
@@ -131,7 +134,12 @@ pub(crate) fn close_with_end(stream: &mut Stream, reason: FinishReason, stop: Op
         decode_time_ms: progress.timings.decode_time_ms,
         finish_reason: reason,
         stop,
-        deadline_met: None,
+        deadline_met: match reason {
+            FinishReason::Stop | FinishReason::Length => {
+                progress.deadline.map(|it| Instant::now() <= it)
+            }
+            FinishReason::Cancelled => None,
+        },
     };
     let state = match reason {
         FinishReason::Stop | FinishReason::Length => TaskState::Completed,
@@ -156,7 +164,7 @@ pub(crate) fn admission(record: &TaskRecord) -> Admission {
         // One more turnover of the queue is good advice once something waits.
         backoff_ms: progress.predicted_start_ms.min(60_000),
         seed: record.job.seed,
-        session_id: None,
+        session_id: record.job.canonical.session_id.clone(),
         ephemeral: true,
         links: Links { stream: format!("{this}/stream"), cancel: format!("{this}/cancel"), this },
     }

@@ -8,21 +8,19 @@ use api_types::{
     QueuedReason, Waiting,
 };
 use orchestrator_core::{Choice, DecisionRecord, DropReason, WaitReason};
-use uuid::Uuid;
 
 use super::Driver;
 use crate::attempt::millis;
+use crate::task::TaskRecord;
 
 impl Driver {
-    /// `None` for an unknown task.
-    pub(super) fn explain(&self, id: Uuid) -> Option<Explanation> {
-        let record = self.store.find(id)?;
+    pub(super) fn explain(&self, record: &TaskRecord) -> Explanation {
         let admitted = record.admitted_at - self.started;
         let stream = record.lock();
         let decisions = stream.progress.decisions.iter();
         let standing = self.core.standing(record.core_id);
-        Some(Explanation {
-            task_id: id,
+        Explanation {
+            task_id: record.id,
             state: stream.progress.state.wire(),
             waiting: standing.map(|it| Waiting {
                 queue_position: it.position,
@@ -31,7 +29,7 @@ impl Driver {
                 obstacles: drops(self.core.obstacles(record.core_id)),
             }),
             decisions: decisions.map(|it| self.decision(it, admitted)).collect(),
-        })
+        }
     }
 
     fn decision(&self, it: &DecisionRecord, admitted: Duration) -> Decision {

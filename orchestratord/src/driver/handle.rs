@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use api_types::{Admission, Explanation, Swap};
-use orchestrator_core::{Event, LaneView, RejectReason, ReplicaId, Run, Standing, Usage};
+use orchestrator_core::{
+    Event, LaneView, RejectReason, ReplicaId, Run, Standing, TaskId, TenantId, Usage,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::fleet::FleetChange;
 use crate::task::{Job, Store, TaskRecord};
+use crate::tenants::Tenant;
 
 /// What the driver can be asked to do.
 pub(crate) enum Command {
@@ -17,10 +20,9 @@ pub(crate) enum Command {
         submission: Box<Submission>,
         reply: oneshot::Sender<SubmitReply>,
     },
-    /// Answers whether the task is known.
     Cancel {
-        id: Uuid,
-        reply: oneshot::Sender<bool>,
+        task: TaskId,
+        reply: oneshot::Sender<()>,
     },
     ReaderLeft {
         record: Arc<TaskRecord>,
@@ -29,12 +31,16 @@ pub(crate) enum Command {
     Core(Event),
     Fleet(FleetChange),
     Standing {
-        id: Uuid,
+        task: TaskId,
         reply: oneshot::Sender<Option<Standing>>,
     },
     Explain {
-        id: Uuid,
-        reply: oneshot::Sender<Option<Explanation>>,
+        record: Arc<TaskRecord>,
+        reply: oneshot::Sender<Explanation>,
+    },
+    TokensLeft {
+        tenant: TenantId,
+        reply: oneshot::Sender<Option<u64>>,
     },
     Queue {
         reply: oneshot::Sender<QueuePicture>,
@@ -61,6 +67,7 @@ pub(crate) struct QueuePicture {
 /// A task on its way in.
 pub(crate) struct Submission {
     pub(crate) id: Uuid,
+    pub(crate) tenant: Tenant,
     pub(crate) job: Job,
     pub(crate) correlation_id: String,
 }
@@ -98,19 +105,24 @@ impl Handle {
             .unwrap_or(SubmitReply::ShuttingDown)
     }
 
-    /// Returns once the task is over for every reader; false for an unknown id.
-    pub(crate) async fn cancel(&self, id: Uuid) -> bool {
-        self.ask(|reply| Command::Cancel { id, reply }).await.unwrap_or(false)
+    /// Returns once the task is over for every reader.
+    pub(crate) async fn cancel(&self, task: TaskId) {
+        self.ask(|reply| Command::Cancel { task, reply }).await.unwrap_or_default();
     }
 
     /// Where a waiting task stands; `None` for one that does not wait.
-    pub(crate) async fn standing(&self, id: Uuid) -> Option<Standing> {
-        self.ask(|reply| Command::Standing { id, reply }).await.flatten()
+    pub(crate) async fn standing(&self, task: TaskId) -> Option<Standing> {
+        self.ask(|reply| Command::Standing { task, reply }).await.flatten()
     }
 
-    /// Why a task waits or where it went; `None` for an unknown one.
-    pub(crate) async fn explain(&self, id: Uuid) -> Option<Explanation> {
-        self.ask(|reply| Command::Explain { id, reply }).await.flatten()
+    /// Why a task waits or where it went; `None` if the driver has ended.
+    pub(crate) async fn explain(&self, record: Arc<TaskRecord>) -> Option<Explanation> {
+        self.ask(|reply| Command::Explain { record, reply }).await
+    }
+
+    /// Tokens that a tenant may still use in this minute; `None`: no limit.
+    pub(crate) async fn tokens_left(&self, tenant: TenantId) -> Option<u64> {
+        self.ask(|reply| Command::TokensLeft { tenant, reply }).await.flatten()
     }
 
     pub(crate) async fn queue(&self) -> QueuePicture {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adapter_api::Adapter;
-use orchestrator_core::{Availability, ModelId, ReplicaId};
+use orchestrator_core::{Availability, ModelId, PoolId, ReplicaId};
 use pool_api::Pool;
 use tokio::sync::watch;
 
@@ -22,6 +22,7 @@ pub(crate) struct Fleet {
 pub(crate) struct PoolView {
     pub(crate) pool: Pool,
     pub(crate) reachable: bool,
+    pub(crate) core_id: PoolId,
     /// In the order of the pool's replicas.
     pub(crate) replica_ids: Vec<ReplicaId>,
     pub(crate) adapters: Vec<Option<Arc<dyn Adapter>>>,
@@ -116,6 +117,7 @@ impl Directory {
         let adapter = |it| self.entries.get(it).map(|known| Arc::clone(&known.entry.adapter));
         PoolView {
             pool: pool.clone(),
+            core_id: self.pool_ids[&pool.pool_id],
             reachable: self.managers[manager].contact == Contact::Live,
             adapters: replica_ids.iter().map(adapter).collect(),
             replica_ids,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use adapter_api::{ChatMessage, Generate, Prompt, Sampling};
 use api_types::{KvHint, Priority, TaskRequest};
-use orchestrator_core::{EngineId, ModelId};
+use orchestrator_core::{EngineId, ModelId, PoolChoice};
 
 /// What a task is to do. Two requests with the same id are the same task if their `canonical` is.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,11 @@ pub(crate) struct Job {
     pub(crate) sampling: Sampling,
     pub(crate) cancel_on_disconnect: bool,
     pub(crate) disconnect_grace: Duration,
+    /// From admission to the last token.
+    pub(crate) deadline: Option<Duration>,
+    /// Longest time in the queue.
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) pools: Option<Box<PoolChoice>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

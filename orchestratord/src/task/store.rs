@@ -1,39 +1,63 @@
 //! The tasks that can be asked about: open ones, and finished ones for as long as they are kept.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use config_schema::Retention;
+use orchestrator_core::{TaskId, TenantId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::TaskRecord;
 
-/// Read by handlers, written by the driver alone.
+/// Read by handlers, written by the driver alone. A tenant finds its own tasks and no others.
 #[derive(Clone, Default)]
-pub(crate) struct Store {
-    tasks: Arc<RwLock<HashMap<Uuid, Arc<TaskRecord>>>>,
+pub(crate) struct Store(Arc<RwLock<Tasks>>);
+
+#[derive(Default)]
+struct Tasks {
+    by_id: HashMap<(TenantId, Uuid), Arc<TaskRecord>>,
+    /// In the order of submission.
+    by_age: BTreeMap<(TenantId, TaskId), Arc<TaskRecord>>,
 }
 
 impl Store {
-    pub(crate) fn find(&self, id: Uuid) -> Option<Arc<TaskRecord>> {
-        self.tasks.read().expect("no holder panics").get(&id).cloned()
+    pub(crate) fn find(&self, tenant: TenantId, id: Uuid) -> Option<Arc<TaskRecord>> {
+        self.0.read().expect("no holder panics").by_id.get(&(tenant, id)).cloned()
+    }
+
+    /// A tenant's tasks from the newest on that is older than `before`, as far as `wanted` says, at
+    /// most `limit`.
+    pub(crate) fn list(
+        &self,
+        tenant: TenantId,
+        before: TaskId,
+        limit: usize,
+        wanted: impl Fn(&TaskRecord) -> bool,
+    ) -> Vec<Arc<TaskRecord>> {
+        let tasks = self.0.read().expect("no holder panics");
+        let older = tasks.by_age.range((tenant, TaskId(0))..(tenant, before));
+        older.rev().map(|it| it.1).filter(|it| wanted(it)).take(limit).cloned().collect()
     }
 
     pub(crate) fn insert(&self, record: Arc<TaskRecord>) {
-        self.tasks.write().expect("no holder panics").insert(record.id, record);
+        let mut tasks = self.0.write().expect("no holder panics");
+        tasks.by_age.insert((record.tenant.id, record.core_id), Arc::clone(&record));
+        tasks.by_id.insert((record.tenant.id, record.id), record);
     }
 
-    pub(crate) fn remove(&self, id: Uuid) {
-        self.tasks.write().expect("no holder panics").remove(&id);
+    pub(crate) fn remove(&self, record: &TaskRecord) {
+        let mut tasks = self.0.write().expect("no holder panics");
+        tasks.by_age.remove(&(record.tenant.id, record.core_id));
+        tasks.by_id.remove(&(record.tenant.id, record.id));
     }
 }
 
 /// Which finished tasks are forgotten, and when: by age, number and bytes, oldest first.
 pub(crate) struct Finished {
     limits: Retention,
-    tasks: VecDeque<(Instant, Uuid, u64)>,
+    tasks: VecDeque<(Instant, Arc<TaskRecord>, u64)>,
     bytes: u64,
 }
 
@@ -42,15 +66,16 @@ impl Finished {
         Self { limits, tasks: VecDeque::new(), bytes: 0 }
     }
 
-    pub(crate) fn push(&mut self, now: Instant, id: Uuid, bytes: usize) {
+    pub(crate) fn push(&mut self, now: Instant, record: Arc<TaskRecord>, bytes: usize) {
         let bytes = bytes as u64;
-        self.tasks.push_back((now, id, bytes));
+        self.tasks.push_back((now, record, bytes));
         self.bytes += bytes;
     }
 
     /// Takes out the next task that is to be forgotten.
-    pub(crate) fn pop_excess(&mut self, now: Instant) -> Option<Uuid> {
-        let (at, id, bytes) = *self.tasks.front()?;
+    pub(crate) fn pop_excess(&mut self, now: Instant) -> Option<Arc<TaskRecord>> {
+        let (at, _, bytes) = self.tasks.front()?;
+        let (at, bytes) = (*at, *bytes);
         let ttl = Duration::from_millis(self.limits.ttl_ms);
         let excess = self.limits.bytes < self.bytes
             || (self.limits.tasks as usize) < self.tasks.len()
@@ -58,8 +83,7 @@ impl Finished {
         if !excess {
             return None;
         }
-        self.tasks.pop_front();
         self.bytes -= bytes;
-        Some(id)
+        self.tasks.pop_front().map(|it| it.1)
     }
 }

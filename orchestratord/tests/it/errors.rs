@@ -26,7 +26,12 @@ fn a_body_that_is_wrong_is_told_where() {
     let detail = &answer.json()["details"][0];
     assert_eq!(detail["pointer"], "/max_tokens");
     assert_eq!(detail["expected"], "u32");
-    let answer = post(r#"{"prompt":"a","session_id":"s"}"#);
+    // Far above any context: told before anything is queued.
+    let answer = post(r#"{"prompt":"a","expected_tokens":1000000000}"#);
+    assert_eq!(answer.json()["details"][0]["expected"], "1 to 1048576");
+    assert_eq!(post(r#"{"prompt":"a","deadline_ms":0}"#).status, 400);
+    assert_eq!(post(r#"{"prompt":"a","session_id":"a b"}"#).status, 400);
+    let answer = post(r#"{"prompt":"a","ctx":5}"#);
     assert!(answer.json()["message"].as_str().unwrap().contains("not supported yet"));
 }
 

@@ -14,4 +14,6 @@ mod manager;
 mod metrics;
 mod process;
 mod rig;
+mod scheduling;
 mod streams;
+mod tenants;

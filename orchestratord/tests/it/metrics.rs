@@ -67,10 +67,16 @@ fn refusals_and_cancels_are_counted_by_reason() {
 // OC-METRICS-7101
 #[test]
 fn a_scrape_after_traffic_of_every_kind_is_what_is_declared() {
-    let config = "queue: {capacity: 1}";
+    let config = "queue: {capacity: 1}\npreemption: {mode: hard}";
     let rig = Rig::start(Setup { config, slots: vec![1], ..Setup::default() });
     rig.client.run(r#"{"prompt":"hello","max_tokens":5}"#);
     rig.client.run(r#"{"prompt":"hello","max_tokens":5,"priority":"batch"}"#);
+    let slow = r#"{"prompt":"[[sim:decode_us=30000]]","max_tokens":30,"priority":"batch"}"#;
+    let batch = rig.client.submit(slow);
+    let tokens = || rig.client.json(&format!("/v1/tasks/{batch}"))["usage"]["tokens_out"].as_u64();
+    wait_until("some tokens are there", || Some(2) <= tokens());
+    rig.client.run(r#"{"prompt":"hello","max_tokens":5,"deadline_ms":60000}"#);
+    rig.client.stream(&batch);
     let running = rig.client.submit(r#"{"prompt":"[[sim:hang_after=1]]","max_tokens":9}"#);
     rig.client.submit(r#"{"prompt":"a","max_tokens":1}"#);
     assert_eq!(rig.client.post("/v1/tasks", r#"{"prompt":"a"}"#, &[]).status, 429);

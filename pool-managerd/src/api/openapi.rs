@@ -64,6 +64,7 @@ fn facts(operation: &str) -> Option<Facts> {
         name: "Cache-Control",
         description: "A stream is never stored.",
         schema: json!({"const": "no-store"}),
+        always: true,
     };
     Some(match operation {
         "watch_pools" => Facts {

@@ -229,7 +229,9 @@ impl World {
         self.stats.events = self.events;
         let effects = self.scheduler.apply(Timestamp(self.now), event);
         for effect in effects {
-            if let Some(timeline) = &mut self.timeline {
+            // Reasons are no effects: they may grow without anything being done differently.
+            let reason = matches!(effect, Effect::Decided(_));
+            if let Some(timeline) = self.timeline.as_mut().filter(|_| !reason) {
                 let mut line = String::new();
                 writeln!(line, "{} {effect:?}", self.now).expect("a string takes every line");
                 timeline.update(line);

@@ -5,8 +5,8 @@ use api_types::{
     DropCount, End, EngineCapability, ErrorCode, ErrorEnvelope, Explanation, FinishReason, Links,
     Model, ModelCapability, ModelList, ModelState, PlacementChoice, PlacementDrop, Pool,
     PoolHealth, PoolHealthMetrics, PoolList, Priority, Queue, QueueLane, Queued, QueuedReason,
-    Readiness, Replica, ReplicaSet, ReplicaSetList, Started, Task, TaskPlacement, TaskRequest,
-    TaskState, TaskTimings, TaskUsage, Token, Waiting,
+    Readiness, Replica, ReplicaSet, ReplicaSetList, Started, Task, TaskList, TaskPlacement,
+    TaskRequest, TaskState, TaskTimings, TaskUsage, Token, Waiting,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -101,6 +101,11 @@ pub(super) fn task() -> Task {
         text: Some("Hello!".into()),
         error: None,
     }
+}
+
+pub(super) fn tasks() -> TaskList {
+    let task = Task { text: None, ..task() };
+    TaskList { tasks: vec![task], next_cursor: Some("2a".into()) }
 }
 
 /// A stream as it begins for who submitted the task in the same request.

@@ -32,6 +32,10 @@ pub(super) fn of(operation: &str) -> Option<Facts> {
             answers: vec![(200, JSON, examples::json(&examples::task()))],
             ..refusing(&[ErrorCode::InvalidParams, ErrorCode::NotFound])
         },
+        "list_tasks" => Facts {
+            answers: vec![(200, JSON, examples::json(&examples::tasks()))],
+            ..refusing(&[ErrorCode::InvalidParams])
+        },
         "explain_task" => Facts {
             answers: vec![(200, JSON, examples::json(&examples::explanation()))],
             ..refusing(&[ErrorCode::InvalidParams, ErrorCode::NotFound])
@@ -76,12 +80,19 @@ fn submit() -> Facts {
         name,
         description,
         schema: schema.clone(),
+        always: name != "X-Budget-Tokens-Remaining",
     };
     let both = |status| {
         [
             header(status, "Location", "The task: `/v1/tasks/{id}`.", &text),
             header(status, "X-Queue-Position", "As `queue_position`.", &number),
             header(status, "X-Queue-ETA-Ms", "As `predicted_start_ms`.", &number),
+            header(
+                status,
+                "X-Budget-Tokens-Remaining",
+                "Tokens that the tenant may still use in this minute; absent without a limit.",
+                &number,
+            ),
         ]
     };
     Facts {
@@ -109,7 +120,8 @@ fn submit() -> Facts {
 }
 
 fn stream_headers() -> Vec<Header> {
-    let header = |name, description, schema| Header { status: 200, name, description, schema };
+    let header =
+        |name, description, schema| Header { status: 200, name, description, schema, always: true };
     vec![
         header("Cache-Control", "A stream is never stored.", json!({"const": "no-store"})),
         header("X-Accel-Buffering", "Proxies pass each event on.", json!({"const": "no"})),

@@ -20,13 +20,18 @@ use crate::telemetry::Telemetry;
 fn app() -> App {
     let config = config_schema::parse("").unwrap();
     let telemetry = Arc::new(Telemetry::new());
-    let (driver, handle) =
-        driver::build(&config, Directory::new(0), Arc::clone(&telemetry), TaskTracker::new());
+    let (driver, handle) = driver::build(
+        &config,
+        Directory::new(0, std::iter::empty()),
+        Arc::clone(&telemetry),
+        TaskTracker::new(),
+    );
     App::new(Shared {
         driver: handle,
         fleet: driver.fleet(),
         telemetry,
         guard: Guard::new(&[], &[], Credentials::Open),
+        tenants: crate::tenants::Tenants::new(&config),
         settings: Settings::new(&config),
     })
 }

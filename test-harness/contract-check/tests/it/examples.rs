@@ -12,7 +12,7 @@ fn through<T: DeserializeOwned + Serialize>(example: &Value) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(example.clone()).unwrap()).unwrap()
 }
 
-const ORCHESTRATORD_TYPES: [Type; 19] = [
+const ORCHESTRATORD_TYPES: [Type; 20] = [
     ("TaskRequest", through::<api_types::TaskRequest>),
     ("Admission", through::<api_types::Admission>),
     ("Task", through::<api_types::Task>),
@@ -21,6 +21,7 @@ const ORCHESTRATORD_TYPES: [Type; 19] = [
     ("PoolHealth", through::<api_types::PoolHealth>),
     ("Capabilities", through::<api_types::Capabilities>),
     ("Queue", through::<api_types::Queue>),
+    ("TaskList", through::<api_types::TaskList>),
     ("Explanation", through::<api_types::Explanation>),
     ("ReplicaSetList", through::<api_types::ReplicaSetList>),
     ("Preempted", through::<api_types::Preempted>),
