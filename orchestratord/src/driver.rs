@@ -56,6 +56,8 @@ pub(crate) struct Driver {
     handle: Handle,
     tracker: TaskTracker,
     telemetry: Arc<Telemetry>,
+    /// Streams of running tasks tell how they fare.
+    sse_metrics: bool,
     shutting_down: bool,
 }
 
@@ -84,6 +86,7 @@ pub(crate) fn build(
         handle: handle.clone(),
         tracker,
         telemetry,
+        sse_metrics: config.sse.metrics,
         shutting_down: false,
     };
     (driver, handle)
@@ -135,7 +138,14 @@ impl Driver {
                 let _gone = reply.send(());
             }
             Command::ReaderLeft { record } => self.reader_left(&record),
-            Command::Core(event) => self.apply(event),
+            Command::Core(event) => {
+                let progressed = match &event {
+                    Event::Progress { run, .. } => Some(run.task),
+                    _ => None,
+                };
+                self.apply(event);
+                progressed.into_iter().for_each(|it| self.tell_metrics(it));
+            }
             Command::Fleet(change) => self.fleet_changed(change),
             Command::Standing { task, reply } => {
                 let _gone = reply.send(self.core.standing(task));

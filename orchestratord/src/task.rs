@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
 use api_types::{
-    ErrorEnvelope, FinishReason, Queued, QueuedReason, Task, TaskPlacement, TaskState, TaskTimings,
-    TaskUsage,
+    ErrorEnvelope, FinishReason, Metrics, Queued, QueuedReason, Task, TaskPlacement, TaskState,
+    TaskTimings, TaskUsage,
 };
 use bytes::Bytes;
 use orchestrator_core::{DecisionRecord, TaskId};
@@ -54,6 +54,7 @@ pub(crate) struct Stream {
     queued: Option<Bytes>,
     queued_version: u64,
     queued_as: Option<(u64, QueuedReason)>,
+    metrics: Option<(Instant, Bytes)>,
 }
 
 /// State, places and times of a task. Terminal states are entered by closing the log only.
@@ -136,6 +137,7 @@ impl TaskRecord {
                 queued: None,
                 queued_version: 0,
                 queued_as: None,
+                metrics: None,
             }),
         }
     }
@@ -249,6 +251,24 @@ impl Stream {
         self.queued = Some(out.into());
         self.queued_version += 1;
         self.queued_as = Some((position, reason));
+    }
+
+    /// Publishes how a running task fares.
+    pub(crate) fn publish_metrics(&mut self, metrics: &Metrics) {
+        let mut out = Vec::with_capacity(128);
+        frame::write(&mut out, None, "metrics", metrics);
+        self.metrics = Some((Instant::now(), out.into()));
+    }
+
+    /// When that was last done.
+    pub(crate) fn metrics_at(&self) -> Option<Instant> {
+        self.metrics.as_ref().map(|it| it.0)
+    }
+
+    /// What was published after `seen`, while the task runs.
+    pub(crate) fn metrics_after(&self, seen: Option<Instant>) -> Option<(Instant, Bytes)> {
+        let fresh = self.metrics.as_ref().filter(|it| seen.is_none_or(|seen| seen < it.0))?;
+        (self.progress.state == State::Running).then(|| fresh.clone())
     }
 
     /// Why the task waits, as its readers were last told.

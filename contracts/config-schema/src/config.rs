@@ -36,6 +36,7 @@ pub struct Config {
     pub watchdog: Watchdog,
     pub limits: Limits,
     pub stream: StreamConfig,
+    pub sse: Sse,
     pub retention: Retention,
     pub log: LogConfig,
     pub drain_ms: u64,
@@ -218,6 +219,11 @@ pub struct StreamConfig {
     pub heartbeat_ms: u64,
     pub reader_lag_bytes: u64,
     pub write_stall_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sse {
+    pub metrics: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

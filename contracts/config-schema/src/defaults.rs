@@ -55,6 +55,7 @@ fn of_orchestrator(it: &Config) -> BTreeMap<&'static str, Value> {
         ("/stream/heartbeat_ms", json!(stream.heartbeat_ms)),
         ("/stream/reader_lag_bytes", json!(stream.reader_lag_bytes)),
         ("/stream/write_stall_ms", json!(stream.write_stall_ms)),
+        ("/sse/metrics", json!(it.sse.metrics)),
         ("/retention/ttl_ms", json!(retention.ttl_ms)),
         ("/retention/bytes", json!(retention.bytes)),
         ("/retention/tasks", json!(retention.tasks)),

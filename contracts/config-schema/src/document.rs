@@ -54,6 +54,8 @@ pub struct Document {
     pub limits: LimitsDoc,
     /// Token streams.
     pub stream: StreamDoc,
+    /// What streams tell besides tokens.
+    pub sse: SseDoc,
     /// How long finished tasks are kept.
     pub retention: RetentionDoc,
     /// What the daemons write to stderr.
@@ -252,6 +254,13 @@ pub struct StreamDoc {
     /// How long a connection may take no byte before it is closed, in ms.
     #[schemars(range(min = 1))]
     pub write_stall_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SseDoc {
+    /// Whether running tasks tell now and then how they fare.
+    pub metrics: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

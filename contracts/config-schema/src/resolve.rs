@@ -11,7 +11,7 @@ use crate::config::{
     ApiKey, BACKOFF_MAX_MS, BACKOFF_MS, Bind, Class, Classes, Config, DEFAULT_TENANT, Deadlines,
     Device, DeviceKind, EngineSource, Fairness, FullPolicy, Limits, LogConfig, MANAGER_PORT,
     ManagerConfig, ManagerRef, ModelCost, ORCHESTRATOR_PORT, OnExceed, PoolConfig, Preemption,
-    Profile, QueueConfig, Restart, Retention, StreamConfig, Swap, Tenant, Watchdog,
+    Profile, QueueConfig, Restart, Retention, Sse, StreamConfig, Swap, Tenant, Watchdog,
 };
 use crate::document::{
     ApiKeyDoc, ClassDoc, DeviceDoc, Document, LimitsDoc, ManagerDoc, ModelCostDoc, PoolDoc,
@@ -76,6 +76,7 @@ impl Config {
                 reader_lag_bytes: doc.stream.reader_lag_bytes.unwrap_or(256 << 10),
                 write_stall_ms: doc.stream.write_stall_ms.unwrap_or(30_000),
             },
+            sse: Sse { metrics: doc.sse.metrics.unwrap_or(true) },
             retention: Retention {
                 ttl_ms: doc.retention.ttl_ms.unwrap_or(minutes(24 * 60)),
                 bytes: doc.retention.bytes.unwrap_or(64 << 20),

@@ -226,6 +226,12 @@ impl Core {
         self.config.unready_wait
     }
 
+    /// Tasks that wait for a model.
+    #[must_use]
+    pub fn queued_for(&self, model: ModelId) -> u64 {
+        self.queue.len_of_model(model) as u64
+    }
+
     /// Tasks that wait for a slot.
     #[must_use]
     pub fn queued(&self) -> u64 {

@@ -7,7 +7,7 @@ use crate::script::{CONFIG, check};
 
 const ROOMY: CoreConfig = CoreConfig { queue_capacity: 100, ..CONFIG };
 
-// ORCH-4003
+// ORCH-4007
 #[test]
 fn what_was_decoding_goes_on_elsewhere_with_its_tokens() {
     check(

@@ -10,8 +10,8 @@ mod facts;
 use std::sync::LazyLock;
 
 use api_types::{
-    Admission, Disconnected, End, ErrorCode, ErrorEnvelope, Preempted, Queued, Resumed, Started,
-    TaskRequest, Token,
+    Admission, Disconnected, End, ErrorCode, ErrorEnvelope, Metrics, Preempted, Queued, Resumed,
+    Started, TaskRequest, Token,
 };
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -44,7 +44,7 @@ const COMMON: Common = Common {
     ),
     paths(tasks::create, lists::list, tasks::show, tasks::explain, tasks::cancel, streams::read, fleet::models),
     components(schemas(
-        Admission, Disconnected, End, ErrorEnvelope, Preempted, Queued, Resumed, Started,
+        Admission, Disconnected, End, ErrorEnvelope, Metrics, Preempted, Queued, Resumed, Started,
         TaskRequest, Token
     )),
     tags((name = "data", description = "Submit tasks, follow and cancel them."))

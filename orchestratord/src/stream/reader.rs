@@ -40,6 +40,8 @@ pub(crate) struct Reader {
     seen_len: usize,
     /// Version of the last `queued` event this reader got.
     seen_queued: u64,
+    /// The last `metrics` event this reader got.
+    seen_metrics: Option<Instant>,
     first: Option<Bytes>,
     heartbeat: Pin<Box<Sleep>>,
     last_sent: Instant,
@@ -68,6 +70,7 @@ impl Reader {
             position,
             seen_len,
             seen_queued: if first.is_some() { queued_version } else { 0 },
+            seen_metrics: None,
             first,
             heartbeat,
             last_sent,
@@ -101,6 +104,11 @@ impl Reader {
         if let Some((version, queued)) = stream.queued_after(self.seen_queued) {
             self.seen_queued = version;
             return Poll::Ready(Some(queued));
+        }
+        // Only to a reader that has everything else: what is late may well be left out.
+        if let Some((at, metrics)) = stream.metrics_after(self.seen_metrics) {
+            self.seen_metrics = Some(at);
+            return Poll::Ready(Some(metrics));
         }
         stream.wait(cx.waker());
         Poll::Pending

@@ -37,7 +37,7 @@ fn an_engine_that_dies_ends_its_streams_with_an_error() {
     broken(&run(&rig, "die_after=3"), 3, "WORKER_RESET");
 }
 
-// ORCH-3016
+// ORCH-3016, OC-CORE-1022
 #[test]
 fn an_engine_that_hangs_is_cut_by_the_watchdog() {
     let config = "watchdog: {idle_ms: 150, first_token_ms: 400, wall_ms: 60000}";

@@ -99,6 +99,28 @@ fn a_session_returns_to_its_replica_and_says_that_it_is_warm() {
     assert!(!turn("other").1);
 }
 
+// ORCH-3081
+#[test]
+fn a_running_task_tells_how_it_fares_unless_that_is_switched_off() {
+    let body = r#"{"prompt":"[[sim:decode_us=20000]]","max_tokens":30,"deadline_ms":60000}"#;
+    let told = |config: &'static str| {
+        let rig = Rig::start(Setup { config, slots: vec![1], ..Setup::default() });
+        rig.client.run(r#"{"prompt":"a","max_tokens":2}"#);
+        let events = rig.client.run(body);
+        let at = events.iter().position(|it| it.name == "metrics");
+        at.map(|at| {
+            assert!(events[..at].iter().any(|it| it.name == "started"));
+            assert_eq!(events[at].id, None, "it is never replayed");
+            events[at].data.clone()
+        })
+    };
+    let metrics = told("").unwrap();
+    assert_eq!(metrics["on_time_probability"], 1.0);
+    assert_eq!(metrics["queue_depth"], 0);
+    assert!((50_000..60_000).contains(&metrics["time_budget_remaining_ms"].as_u64().unwrap()));
+    assert_eq!(told("sse: {metrics: false}"), None);
+}
+
 fn texts(events: &[Event]) -> (Vec<u64>, String) {
     let tokens: Vec<&Event> = events.iter().filter(|it| it.name == "token").collect();
     let indices = tokens.iter().map(|it| it.data["i"].as_u64().unwrap()).collect();
@@ -116,13 +138,16 @@ fn a_running_batch_task_makes_way_and_goes_on_with_its_tokens() {
     wait_until("some tokens are there", || Some(3) <= usage());
     let quick = rig.client.run(r#"{"prompt":"a","max_tokens":2}"#);
     assert_eq!(quick.last().unwrap().name, "end");
-    let events = rig.client.stream(&task);
+    let mut events = rig.client.stream(&task);
+    events.retain(|it| it.id.is_some());
     let names: Vec<&str> =
         events.iter().map(|it| it.name.as_str()).filter(|it| *it != "token").collect();
     assert_eq!(names, ["started", "preempted", "resumed", "end"], "{events:?}");
     let kept = events.iter().find(|it| it.name == "preempted").unwrap().data["tokens_kept"].clone();
-    let (indices, _) = texts(&events);
+    let (indices, text) = texts(&events);
     assert_eq!(indices, (0..60).collect::<Vec<u64>>(), "no token is lost or doubled");
+    // The engine counts on from the text that it is given.
+    assert_eq!(text, (0..60).map(|it| format!(" {it}")).collect::<String>());
     let resumed = &events.iter().find(|it| it.name == "resumed").unwrap().data;
     assert_eq!((&resumed["attempt"], &resumed["kv_migrated"]), (&2.into(), &false.into()));
     assert!(3 <= kept.as_u64().unwrap() && kept.as_u64().unwrap() < 60);

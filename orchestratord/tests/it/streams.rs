@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 use crate::client::{names, numbers, text};
 use crate::rig::{Rig, Setup, wait_until};
 
-// ORCH-2001, ORCH-2002, OC-CTRL-2020, OC-CTRL-2021, OC-CTRL-2022, OC-CTRL-2027
+// ORCH-2001, ORCH-2002, OC-CTRL-2020, OC-CTRL-2021, OC-CTRL-2022, OC-CTRL-2027, OC-CORE-1034
 #[test]
 fn a_stream_is_queued_started_tokens_end_in_this_order() {
     let rig = Rig::with_slots(1);

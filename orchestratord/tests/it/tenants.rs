@@ -126,6 +126,33 @@ fn limits_refuse_with_their_name_and_tell_what_is_left() {
     assert_eq!(post(&rig, "a", &format!("/v1/tasks/{running}/cancel"), "{}").status, 204);
 }
 
+// ORCH-3075, OC-CORE-1040, ORCH-3077
+#[test]
+fn a_flood_of_one_tenant_delays_another_by_one_turn() {
+    let rig = rig("queued: 9");
+    let slow = r#"{"prompt":"[[sim:decode_us=20000]]","max_tokens":5}"#;
+    let flood: Vec<String> = (0..6).map(|_| submit(&rig, "a", slow)).collect();
+    let light = submit(&rig, "b", slow);
+    let started = |tenant: &str, task: &str| {
+        get(&rig, tenant, &format!("/v1/tasks/{task}")).json()["timings"]["queue_time_ms"].as_u64()
+    };
+    wait_until("all have ended", || {
+        let done = get(&rig, "a", "/v1/tasks?state=completed").json();
+        done["tasks"].as_array().unwrap().len() == 6
+    });
+    // Submitted after all of them, it waited less than four of them at least.
+    let waited = started("b", &light).unwrap();
+    let longer = flood.iter().filter(|it| waited < started("a", it).unwrap()).count();
+    assert!(4 <= longer, "it waited {waited} ms; {longer} waited longer");
+    let scrape = get(&rig, "a", "/metrics").body;
+    let share = |tenant: &str| -> f64 {
+        let series = format!("admission_share{{priority=\"interactive\",tenant=\"{tenant}\"}} ");
+        let line = scrape.lines().find_map(|it| it.strip_prefix(&series));
+        line.unwrap().parse().unwrap()
+    };
+    assert!(share("b") < share("a") && (share("a") + share("b") - 1.0).abs() < 1e-9);
+}
+
 // ORCH-3006, ORCH-3076
 #[test]
 fn requests_beyond_the_burst_are_refused_and_held_tasks_wait() {

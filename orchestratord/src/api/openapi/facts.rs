@@ -135,6 +135,7 @@ fn streaming(refusals: &[ErrorCode]) -> Facts {
             ("queued", "Queued"),
             ("started", "Started"),
             ("token", "Token"),
+            ("metrics", "Metrics"),
             ("preempted", "Preempted"),
             ("resumed", "Resumed"),
             ("end", "End"),

@@ -12,7 +12,7 @@ fn through<T: DeserializeOwned + Serialize>(example: &Value) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(example.clone()).unwrap()).unwrap()
 }
 
-const ORCHESTRATORD_TYPES: [Type; 20] = [
+const ORCHESTRATORD_TYPES: [Type; 21] = [
     ("TaskRequest", through::<api_types::TaskRequest>),
     ("Admission", through::<api_types::Admission>),
     ("Task", through::<api_types::Task>),
@@ -24,6 +24,7 @@ const ORCHESTRATORD_TYPES: [Type; 20] = [
     ("TaskList", through::<api_types::TaskList>),
     ("Explanation", through::<api_types::Explanation>),
     ("ReplicaSetList", through::<api_types::ReplicaSetList>),
+    ("Metrics", through::<api_types::Metrics>),
     ("Preempted", through::<api_types::Preempted>),
     ("Resumed", through::<api_types::Resumed>),
     ("Readiness", through::<api_types::Readiness>),
