@@ -139,12 +139,9 @@ impl Driver {
             }
             Command::ReaderLeft { record } => self.reader_left(&record),
             Command::Core(event) => {
-                let progressed = match &event {
-                    Event::Progress { run, .. } => Some(run.task),
-                    _ => None,
-                };
+                let progress = if let Event::Progress { run, .. } = &event { Some(*run) } else { None };
                 self.apply(event);
-                progressed.into_iter().for_each(|it| self.tell_metrics(it));
+                progress.into_iter().for_each(|it| self.tell_metrics(it.task));
             }
             Command::Fleet(change) => self.fleet_changed(change),
             Command::Standing { task, reply } => {
@@ -152,9 +149,6 @@ impl Driver {
             }
             Command::Explain { record, reply } => {
                 let _gone = reply.send(self.explain(&record));
-            }
-            Command::TokensLeft { tenant, reply } => {
-                let _gone = reply.send(self.core.tokens_left(tenant));
             }
             Command::Queue { reply } => {
                 let _gone = reply.send(self.queue());

@@ -3,7 +3,7 @@
 mod shares;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use adapter_api::Usage;
 use api_types::{Priority, TaskPlacement, TaskState};
@@ -37,11 +37,13 @@ pub(crate) struct Telemetry {
     first_token: Histograms,
     decode: Histograms,
     placements: Counters,
+    /// Those of tasks that name no pools, found once: every task moves one.
+    plain_placements: [OnceLock<IntCounter>; 6],
     preemptions: Counters,
     resumptions: Counters,
     share: Ratios,
     /// Tokens by tenant and class.
-    served: Mutex<Fading<(String, &'static str)>>,
+    served: Mutex<Fading<(Arc<str>, &'static str)>>,
     deadlines_met: Ratios,
     /// Deadlines by class and whether they were met.
     deadlines: Mutex<BTreeMap<&'static str, Fading<bool>>>,
@@ -90,6 +92,7 @@ impl Telemetry {
             first_token: exposition.histograms(&family::FIRST_TOKEN),
             decode: exposition.histograms(&family::DECODE),
             placements: exposition.counters(&family::PLACEMENTS),
+            plain_placements: Default::default(),
             preemptions: exposition.counters(&family::PREEMPTIONS),
             resumptions: exposition.counters(&family::RESUMPTIONS),
             share: exposition.ratios(&family::ADMISSION_SHARE),
@@ -183,17 +186,20 @@ impl Telemetry {
     }
 
     pub(crate) fn decided(&self, record: &TaskRecord, decision: &DecisionRecord) {
-        let outcome = match decision.choice {
-            Choice::Only => "only",
-            Choice::Preferred => "preferred",
-            Choice::Warm => "warm",
-            Choice::Fastest => "fastest",
-            Choice::LeastLoaded => "least_loaded",
-            Choice::Order => "order",
+        let (index, outcome) = match decision.choice {
+            Choice::Only => (0, "only"),
+            Choice::Preferred => (1, "preferred"),
+            Choice::Warm => (2, "warm"),
+            Choice::Fastest => (3, "fastest"),
+            Choice::LeastLoaded => (4, "least_loaded"),
+            Choice::Order => (5, "order"),
         };
-        let pools = record.job.pools.as_deref();
-        let pinned = pools.is_some_and(|it| !it.pin.is_empty());
-        let wished = pools.is_some_and(|it| !it.prefer.is_empty());
+        let Some(pools) = record.job.pools.as_deref() else {
+            let find = || self.placements.with(&[outcome, "no", "no"]);
+            self.plain_placements[index].get_or_init(find).inc();
+            return;
+        };
+        let (pinned, wished) = (!pools.pin.is_empty(), !pools.prefer.is_empty());
         let fallback = wished && decision.choice != Choice::Preferred && !decision.preferred;
         self.placements.with(&[outcome, yes_or_no(pinned), yes_or_no(fallback)]).inc();
     }
@@ -238,7 +244,7 @@ impl Telemetry {
         let progress = &task.progress;
         let tokens = progress.usage.tokens_in + task.log.tokens();
         if 0 < tokens {
-            let whose = (record.tenant.name.as_ref().to_owned(), record.job.priority().as_str());
+            let whose = (Arc::clone(&record.tenant.name), record.job.priority().as_str());
             self.served.lock().expect("no holder panics").add(&whose, float(tokens));
         }
         if progress.deadline.is_some() && state != TaskState::Cancelled {

@@ -37,8 +37,12 @@ impl Core {
         let turnovers = self.turnovers(&spec, None);
         let start = self.predict(&spec, turnovers);
         self.check_deadline(&spec, start, turnovers)?;
-        self.make_room(&spec, start, effects)?;
         let reserved = self.reserve(&spec)?;
+        if let Err(reason) = self.make_room(&spec, start, effects) {
+            let state = self.tenants.entry(tenant).or_default();
+            state.refund(self.now, reserved.unwrap_or(0));
+            return Err(reason);
+        }
         // Once more: who was pushed out is no longer ahead.
         let turnovers = self.turnovers(&spec, None);
         let start = self.predict(&spec, turnovers);

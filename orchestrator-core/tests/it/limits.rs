@@ -151,3 +151,29 @@ fn a_task_held_for_tokens_starts_when_the_minute_has_room() {
         "#]],
     );
 }
+
+// OC-CORE-1021
+#[test]
+fn a_full_queue_takes_no_tokens() {
+    check(
+        CONFIG,
+        "
+        0 tenant n1 tokens=100
+        0 ready r1 m1
+        1 submit t1 m1 tenant=2
+        1 submit t2 m1 tenant=2
+        1 submit t3 m1 tenant=2
+        2 submit t4 m1 tenant=1 prompt=10 max=80
+        3 cancel t3
+        4 submit t5 m1 tenant=1 prompt=10 max=80",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            1: admitted t2 at 0, starts in 1.0s (p90 1.8s)
+            1: admitted t3 at 1, starts in 2.0s (p90 2.8s)
+            2: rejected t4: QueueFull { retry_after: Micros(2005000) }
+            3: ended t3: Cancelled
+            4: admitted t5 at 0, starts in 4.0s (p90 7.2s)
+        "#]],
+    );
+}

@@ -58,8 +58,12 @@ pub(super) async fn create(
     let id = valid.id;
     let job = prepare(valid, &app.fleet.now()).await?;
     match app.driver.submit(Submission { id, tenant, job, correlation_id }).await {
-        SubmitReply::Admitted { record, admission } => {
-            Ok(answer(&app, record, streams, Some(admission)).await)
+        SubmitReply::Admitted { record, admission, tokens_left } => {
+            let mut answer = answer(&app, record, streams, Some(admission)).await;
+            if let Some(tokens) = tokens_left {
+                answer.headers_mut().insert(TOKENS_HEADER, HeaderValue::from(tokens));
+            }
+            Ok(answer)
         }
         SubmitReply::Known(record) => Ok(answer(&app, record, streams, None).await),
         SubmitReply::Conflict => Err(conflict()),
@@ -144,7 +148,6 @@ async fn answer(
             convert::admission_now(&record, standing, app)
         }
     };
-    let tokens_left = app.driver.tokens_left(record.tenant.id).await;
     let mut response = if streams {
         streams::from_start(app, record, &admission)
     } else {
@@ -155,9 +158,6 @@ async fn answer(
     headers.insert(LOCATION, location);
     headers.insert(POSITION_HEADER, HeaderValue::from(admission.queue_position));
     headers.insert(ETA_HEADER, HeaderValue::from(admission.predicted_start_ms));
-    if let Some(tokens) = tokens_left {
-        headers.insert(TOKENS_HEADER, HeaderValue::from(tokens));
-    }
     response
 }
 

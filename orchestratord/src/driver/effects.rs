@@ -78,7 +78,8 @@ impl Driver {
             return SubmitReply::Rejected(reason);
         }
         let admission = admission(&record);
-        SubmitReply::Admitted { record, admission }
+        let tokens_left = self.core.tokens_left(record.tenant.id);
+        SubmitReply::Admitted { record, admission, tokens_left }
     }
 
     fn admitted(&mut self, record: &Arc<TaskRecord>, position: u64, predicted: Option<Micros>) {

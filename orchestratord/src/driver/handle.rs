@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use api_types::{Admission, Explanation, Swap};
-use orchestrator_core::{
-    Event, LaneView, RejectReason, ReplicaId, Run, Standing, TaskId, TenantId, Usage,
-};
+use orchestrator_core::{Event, LaneView, RejectReason, ReplicaId, Run, Standing, TaskId, Usage};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -37,10 +35,6 @@ pub(crate) enum Command {
     Explain {
         record: Arc<TaskRecord>,
         reply: oneshot::Sender<Explanation>,
-    },
-    TokensLeft {
-        tenant: TenantId,
-        reply: oneshot::Sender<Option<u64>>,
     },
     Queue {
         reply: oneshot::Sender<QueuePicture>,
@@ -76,6 +70,8 @@ pub(crate) enum SubmitReply {
     Admitted {
         record: Arc<TaskRecord>,
         admission: Admission,
+        /// What its tenant may still use in this minute; `None`: no limit.
+        tokens_left: Option<u64>,
     },
     /// The same task was submitted before.
     Known(Arc<TaskRecord>),
@@ -118,11 +114,6 @@ impl Handle {
     /// Why a task waits or where it went; `None` if the driver has ended.
     pub(crate) async fn explain(&self, record: Arc<TaskRecord>) -> Option<Explanation> {
         self.ask(|reply| Command::Explain { record, reply }).await
-    }
-
-    /// Tokens that a tenant may still use in this minute; `None`: no limit.
-    pub(crate) async fn tokens_left(&self, tenant: TenantId) -> Option<u64> {
-        self.ask(|reply| Command::TokensLeft { tenant, reply }).await.flatten()
     }
 
     pub(crate) async fn queue(&self) -> QueuePicture {

@@ -90,7 +90,8 @@ fn submit() -> Facts {
             header(
                 status,
                 "X-Budget-Tokens-Remaining",
-                "Tokens that the tenant may still use in this minute; absent without a limit.",
+                "Tokens that the tenant may still use in this minute; absent without a limit and for \
+                 a task that was submitted before.",
                 &number,
             ),
         ]
