@@ -139,7 +139,8 @@ impl Driver {
             }
             Command::ReaderLeft { record } => self.reader_left(&record),
             Command::Core(event) => {
-                let progress = if let Event::Progress { run, .. } = &event { Some(*run) } else { None };
+                let progress =
+                    if let Event::Progress { run, .. } = &event { Some(*run) } else { None };
                 self.apply(event);
                 progress.into_iter().for_each(|it| self.tell_metrics(it.task));
             }

@@ -70,8 +70,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "rename a field",
         file: "contracts/api-types/src/task.rs",
-        from: "    pub queue_position: u64,\n",
-        to: "    #[serde(rename = \"position\")]\n    pub queue_position: u64,\n",
+        from: "    pub backoff_ms: u64,\n",
+        to: "    #[serde(rename = \"backoff\")]\n    pub backoff_ms: u64,\n",
         gate: Gate::Http,
     },
     Sabotage {
