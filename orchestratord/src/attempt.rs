@@ -165,6 +165,7 @@ impl Attempt {
         stream.stopping = false;
         stream.progress.state = State::Preempted;
         stream.progress.placement = None;
+        stream.progress.preemptions += 1;
         if stream.log.last_id() != 0 {
             let tokens_kept = stream.log.tokens();
             let event = Preempted { mode: PreemptionMode::Hard, tokens_kept };

@@ -71,6 +71,8 @@ pub(crate) struct Progress {
     pub(crate) usage: TaskUsage,
     pub(crate) finish_reason: Option<FinishReason>,
     pub(crate) error: Option<Box<ErrorEnvelope>>,
+    /// How often it had to make way.
+    pub(crate) preemptions: u32,
     /// When the last token must have come.
     pub(crate) deadline: Option<Instant>,
     /// Why it went where it went; the newest last.

@@ -274,7 +274,9 @@ impl Telemetry {
             first_token_ms = progress.timings.first_token_ms,
             decode_time_ms = progress.timings.decode_time_ms,
             tokens_in = progress.usage.tokens_in, tokens_out = task.log.tokens(),
-            attempt = progress.attempt, outcome,
+            attempt = progress.attempt, preempted = (0 < progress.preemptions).then_some(progress.preemptions),
+            deadline_ms = record.job.canonical.deadline_ms,
+            decision = progress.decisions.last().map(|it| tracing::field::debug(it.choice)), outcome,
             error_code = progress.error.as_ref().map(|it| it.code.as_str()),
             "task ended"
         );

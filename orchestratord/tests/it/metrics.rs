@@ -18,7 +18,7 @@ fn scrape(rig: &Rig) -> BTreeMap<String, f64> {
         .collect()
 }
 
-// OC-CTRL-2051, OC-METRICS-7120, ORCH-3028
+// OC-CTRL-2051, OC-METRICS-7120, ORCH-3028, ORCH-3041
 #[test]
 fn counters_move_with_tasks_and_stand_still_without() {
     let rig = Rig::with_slots(1);

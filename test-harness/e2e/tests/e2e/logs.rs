@@ -29,6 +29,7 @@ fn a_task_is_one_line_without_its_prompt_its_tokens_or_a_key() {
         "model_id",
         "priority",
         "sampler_profile_version",
+        "decision",
     ] {
         assert!(line[field].is_string(), "{field}: {line}");
     }
