@@ -17,12 +17,14 @@ use super::extract::Id;
 use super::front::CorrelationId;
 use super::{App, convert, streams};
 use crate::admission::{parse, prepare, validate};
+use crate::attempt::millis;
 use crate::driver::{Submission, SubmitReply};
 use crate::task::TaskRecord;
 use crate::tenants::Tenant;
 
 const POSITION_HEADER: HeaderName = HeaderName::from_static("x-queue-position");
 const TOKENS_HEADER: HeaderName = HeaderName::from_static("x-budget-tokens-remaining");
+const TIME_HEADER: HeaderName = HeaderName::from_static("x-budget-time-remaining-ms");
 const ETA_HEADER: HeaderName = HeaderName::from_static("x-queue-eta-ms");
 
 /// Admits a task, or answers for one that was submitted before with the same id.
@@ -148,6 +150,7 @@ async fn answer(
             convert::admission_now(&record, standing, app)
         }
     };
+    let deadline = record.lock().progress.deadline;
     let mut response = if streams {
         streams::from_start(app, record, &admission)
     } else {
@@ -158,6 +161,10 @@ async fn answer(
     headers.insert(LOCATION, location);
     headers.insert(POSITION_HEADER, HeaderValue::from(admission.queue_position));
     headers.insert(ETA_HEADER, HeaderValue::from(admission.predicted_start_ms));
+    if let Some(deadline) = deadline {
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        headers.insert(TIME_HEADER, HeaderValue::from(millis(left)));
+    }
     response
 }
 

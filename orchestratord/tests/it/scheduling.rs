@@ -18,7 +18,7 @@ fn a_task_expires_in_the_queue_when_its_time_to_live_is_over() {
     assert_eq!(rig.client.cancel(&running), 204);
 }
 
-// ORCH-3080, OC-CTRL-2023, ORCH-3093, ORCH-3081
+// ORCH-3080, OC-CTRL-2023, ORCH-3093, ORCH-3081, OC-CTRL-2068
 #[test]
 fn a_deadline_is_refused_with_the_earliest_or_told_at_the_end() {
     let rig = Rig::with_slots(1);
@@ -33,7 +33,11 @@ fn a_deadline_is_refused_with_the_earliest_or_told_at_the_end() {
     );
     assert_eq!((refused.status, &refused.json()["code"]), (422, &"DEADLINE_UNMET".into()));
     assert!(1_000 < refused.json()["earliest_ms"].as_u64().unwrap(), "{refused:?}");
-    let met = rig.client.run(r#"{"prompt":"a","max_tokens":2,"deadline_ms":60000}"#);
+    let body = r#"{"prompt":"a","max_tokens":2,"deadline_ms":60000}"#;
+    let admitted = rig.client.post("/v1/tasks", body, &[]);
+    let left: u64 = admitted.header("x-budget-time-remaining-ms").parse().unwrap();
+    assert!((50_000..=60_000).contains(&left), "{left}");
+    let met = rig.client.run(body);
     assert_eq!(met.last().unwrap().data["deadline_met"], true);
     let scrape = rig.client.get("/metrics", &[]).body;
     assert!(scrape.contains("deadlines_met_ratio{priority=\"interactive\"} 1"), "{scrape}");

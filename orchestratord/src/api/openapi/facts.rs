@@ -80,13 +80,19 @@ fn submit() -> Facts {
         name,
         description,
         schema: schema.clone(),
-        always: name != "X-Budget-Tokens-Remaining",
+        always: !name.starts_with("X-Budget-"),
     };
     let both = |status| {
         [
             header(status, "Location", "The task: `/v1/tasks/{id}`.", &text),
             header(status, "X-Queue-Position", "As `queue_position`.", &number),
             header(status, "X-Queue-ETA-Ms", "As `predicted_start_ms`.", &number),
+            header(
+                status,
+                "X-Budget-Time-Remaining-Ms",
+                "Until the task's deadline; absent without one.",
+                &number,
+            ),
             header(
                 status,
                 "X-Budget-Tokens-Remaining",
