@@ -7,6 +7,7 @@ mod cost;
 mod engine;
 mod figures;
 mod gaps;
+mod hosts;
 mod load;
 mod plot;
 mod random;

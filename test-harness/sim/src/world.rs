@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::{Engine, Pace, Sequence, Step, Work};
 use crate::gaps::Gaps;
+use crate::hosts::{Host, Stats};
 use crate::load::{Source, Truth};
 use crate::random::Random;
 use crate::scheduler::Scheduler;
@@ -45,26 +46,6 @@ pub(crate) struct World {
     pub(crate) arrivals_until: u64,
 }
 
-/// One replica.
-pub(crate) struct Host {
-    pub(crate) engine: Engine,
-    pub(crate) model: ModelId,
-    pub(crate) availability: Availability,
-    pub(crate) load: u64,
-    pub(crate) kv_tokens: u32,
-    pub(crate) interruptible: bool,
-    /// Slots of stopped attempts that are not confirmed free.
-    leaving: u64,
-    pub(crate) crashes: Option<Crashes>,
-}
-
-/// A replica that dies now and then.
-pub(crate) struct Crashes {
-    pub(crate) random: Random,
-    pub(crate) mean_s: f64,
-    pub(crate) back_after: u64,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Item {
     Arrive(usize),
@@ -74,23 +55,6 @@ enum Item {
     Crash { replica: u32, incarnation: u64 },
     Back { replica: u32, incarnation: u64 },
     Changed { replica: u32 },
-}
-
-/// What was seen on the way.
-#[derive(Default)]
-pub(crate) struct Stats {
-    /// Slot time in use, in microseconds, and when it was last added up.
-    pub(crate) busy: u64,
-    busy_at: u64,
-    /// When slots came free.
-    pub(crate) releases: Vec<u64>,
-    /// Tokens charged, by tenant and second.
-    pub(crate) service: BTreeMap<TenantId, Vec<u64>>,
-    pub(crate) loads: Vec<(u64, ModelId)>,
-    pub(crate) preemptions: u64,
-    pub(crate) recomputed: u64,
-    pub(crate) violations: Vec<String>,
-    pub(crate) events: u64,
 }
 
 impl World {

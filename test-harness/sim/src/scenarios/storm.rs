@@ -6,9 +6,10 @@ use orchestrator_core::Ending;
 
 use super::{Settings, core};
 use crate::figures::Outcome;
+use crate::hosts::Crashes;
 use crate::load::{Arrivals, Source};
 use crate::random::Random;
-use crate::world::{Crashes, SECOND, World};
+use crate::world::{SECOND, World};
 
 const CRASH_MEAN_S: f64 = 120.0;
 const BACK_AFTER_S: u64 = 15;
