@@ -103,6 +103,8 @@ pub struct TaskSpec {
     /// Longest time in the queue before the first dispatch.
     pub ttl: Option<Micros>,
     pub session: Option<SessionId>,
+    /// Stopped in its midst, it can go on from the tokens it has.
+    pub resumable: bool,
     /// Only replicas of this engine may run it.
     pub engine: Option<EngineId>,
     /// `None`: any pool.

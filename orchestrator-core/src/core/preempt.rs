@@ -66,6 +66,7 @@ impl Core {
         let (output, budget) = (task.output(), task.spec.max_tokens);
         let nearly_done = u64::from(budget.saturating_sub(output)) * 10 < u64::from(budget);
         let stoppable = task.spec.class == Class::Batch
+            && task.spec.resumable
             && run.replica == replica
             && task.preemptions < PREEMPTIONS_MAX
             && !nearly_done;

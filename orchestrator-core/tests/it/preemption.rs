@@ -55,6 +55,8 @@ fn soft_preemption_and_engines_that_cannot_stop_let_batch_finish() {
     assert!(!timeline.contains("preempt"), "{timeline}");
     let (timeline, _) = run(HARD, &until_wait.replace(" interruptible", ""));
     assert!(!timeline.contains("preempt"), "{timeline}");
+    let (timeline, _) = run(HARD, &until_wait.replace("batch tenant=1", "batch tenant=1 fixed"));
+    assert!(!timeline.contains("preempt"), "what cannot go on is not stopped: {timeline}");
     let (timeline, _) = run(HARD, until_wait);
     assert!(timeline.contains("preempt"), "{timeline}");
 }

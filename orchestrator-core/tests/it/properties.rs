@@ -95,6 +95,7 @@ fn spec() -> impl Strategy<Value = TaskSpec> {
                 deadline: deadline.map(Micros),
                 ttl: ttl.map(Micros),
                 session: session.map(SessionId),
+                resumable: task % 5 != 0,
                 engine: None,
                 pools: pools.map(Box::new),
             }

@@ -155,6 +155,7 @@ impl Words<'_> {
             deadline: self.seconds("deadline"),
             ttl: self.seconds("ttl"),
             session: self.option("session").map(SessionId),
+            resumable: !self.has("fixed"),
             engine: self.has("vllm").then_some(EngineId(1)),
             pools: (choice != PoolChoice::default()).then(|| Box::new(choice)),
         })

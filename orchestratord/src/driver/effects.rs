@@ -50,6 +50,7 @@ impl Driver {
             deadline: record.job.deadline.map(micros),
             ttl: record.job.ttl.map(micros),
             session: session(&record),
+            resumable: record.job.is_resumable(),
             pools: record.job.pools.clone(),
         };
         let effects = self.core.apply(self.now(), Event::Submitted(spec));

@@ -131,6 +131,21 @@ fn texts(events: &[Event]) -> (Vec<u64>, String) {
     (indices, tokens.iter().map(|it| it.data["t"].as_str().unwrap()).collect())
 }
 
+// ORCH-3086
+#[test]
+fn a_batch_task_of_token_ids_is_never_stopped_because_text_cannot_follow_ids() {
+    let config = "preemption: {mode: hard}";
+    let sim_flags = vec!["--decode-us-per-token", "20000"];
+    let rig = Rig::start(Setup { config, slots: vec![1], sim_flags, ..Setup::default() });
+    let task = rig.client.submit(r#"{"prompt":[1,2,3],"max_tokens":20,"priority":"batch"}"#);
+    let usage = || rig.client.json(&format!("/v1/tasks/{task}"))["usage"]["tokens_out"].as_u64();
+    wait_until("some tokens are there", || Some(2) <= usage());
+    rig.client.run(r#"{"prompt":"a","max_tokens":2}"#);
+    let events = rig.client.stream(&task);
+    assert!(events.iter().all(|it| it.name != "preempted"), "{events:?}");
+    assert_eq!(events.last().unwrap().data["tokens_out"], 20);
+}
+
 // ORCH-3086, ORCH-3087, ORCH-3085, OC-CORE-1043, ORCH-3094
 #[test]
 fn a_running_batch_task_makes_way_and_goes_on_with_its_tokens() {

@@ -107,6 +107,7 @@ impl Driver {
             deadline: None,
             ttl: None,
             session: None,
+            resumable: true,
             engine: None,
             pools: None,
         })

@@ -168,6 +168,7 @@ impl Source {
             deadline: deadline.map(Micros),
             ttl: None,
             session: None,
+            resumable: true,
             engine: None::<EngineId>,
             pools: None,
         };
