@@ -256,8 +256,8 @@ impl Queue {
         lanes.map(|it| self.arena.rank(it, key)).sum()
     }
 
-    /// Rank, and how far the tenant's counter is ahead of the one served next, in thousandths of a
-    /// weighted token.
+    /// How far the tenant's counter is ahead of the one served next, in thousandths of a weighted
+    /// token.
     pub(crate) fn lead(&self, model: ModelId, tenant: TenantId, class: Class) -> u64 {
         let group = self.group(model);
         let own = self.ledger.entry(group, class, tenant).rank().0;

@@ -1,4 +1,4 @@
-//! Progress and ends of attempts, cancellation, slots coming free.
+//! Progress and ends: of attempts, of waiting, of tasks; and slots coming free.
 
 use super::timers::Timer;
 use super::{Core, Phase};
@@ -24,6 +24,34 @@ impl Core {
                 self.end_running(task, Ending::Cancelled, effects);
                 effects.push(Effect::CancelOnReplica(run));
             }
+        }
+    }
+
+    /// Takes a waiting task out for good.
+    pub(super) fn end_waiting(&mut self, task: TaskId, ending: Ending, effects: &mut Vec<Effect>) {
+        self.leave_waiting(task);
+        self.forget(task);
+        effects.push(Effect::Ended { task, ending });
+    }
+
+    /// Out of the queue, or out of isolation.
+    pub(super) fn leave_waiting(&mut self, task: TaskId) {
+        self.unwatch(task);
+        let (phase, key, tenant) =
+            (self.task(task).phase, self.key(task), self.task(task).spec.tenant);
+        let model = self.task(task).spec.model;
+        match phase {
+            Phase::Queued(place) => {
+                self.queue.remove(place, key);
+                if let Some(it) = self.tenants.get_mut(&tenant) {
+                    it.queued -= 1;
+                }
+            }
+            Phase::Isolated => {
+                self.models.entry(model).or_default().isolated.remove(&task);
+                self.drop_reservation(task);
+            }
+            Phase::Running { .. } => unreachable!("only a waiting task leaves the queue"),
         }
     }
 

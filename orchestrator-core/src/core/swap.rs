@@ -22,7 +22,7 @@ const RETRY_AFTER: Micros = Micros(5_000_000);
 const GATE_LOADS: u64 = 3;
 
 /// What the core knows of a replica's residency beyond its availability.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Swap {
     order: Order,
     ready_since: Timestamp,
@@ -43,19 +43,6 @@ enum Order {
         since: Timestamp,
     },
     Unload,
-}
-
-impl Default for Swap {
-    fn default() -> Self {
-        Self {
-            order: Order::None,
-            ready_since: Timestamp::default(),
-            newcomer: TaskId(0),
-            load: Micros::default(),
-            measured: false,
-            not_before: Timestamp::default(),
-        }
-    }
 }
 
 impl Swap {

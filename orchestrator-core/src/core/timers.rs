@@ -1,6 +1,6 @@
 //! What becomes due by the clock alone.
 
-use super::{Core, Phase};
+use super::Core;
 use crate::event::{Effect, Ending};
 use crate::types::{Micros, ModelId, ReplicaId, TaskId, TenantId, Timestamp};
 
@@ -143,33 +143,5 @@ impl Core {
         // What is loaded on demand first waits for its right of way.
         let patience = if loadable { self.config.swap.max_wait } else { Micros(0) };
         Some((task, since.after(patience).after(self.config.unready_wait)))
-    }
-
-    /// Takes a waiting task out for good.
-    pub(super) fn end_waiting(&mut self, task: TaskId, ending: Ending, effects: &mut Vec<Effect>) {
-        self.leave_waiting(task);
-        self.forget(task);
-        effects.push(Effect::Ended { task, ending });
-    }
-
-    /// Out of the queue, or out of isolation.
-    pub(super) fn leave_waiting(&mut self, task: TaskId) {
-        self.unwatch(task);
-        let (phase, key, tenant) =
-            (self.task(task).phase, self.key(task), self.task(task).spec.tenant);
-        let model = self.task(task).spec.model;
-        match phase {
-            Phase::Queued(place) => {
-                self.queue.remove(place, key);
-                if let Some(it) = self.tenants.get_mut(&tenant) {
-                    it.queued -= 1;
-                }
-            }
-            Phase::Isolated => {
-                self.models.entry(model).or_default().isolated.remove(&task);
-                self.drop_reservation(task);
-            }
-            Phase::Running { .. } => unreachable!("only a waiting task leaves the queue"),
-        }
     }
 }

@@ -84,8 +84,7 @@ fn a_storm_of_crashes_loses_nothing_and_harms_no_innocent() {
 #[test]
 fn a_flood_delays_others_by_little() {
     let outcome = run("flood", ("duration_s", 240), 2_000, flood::run);
-    let used = &outcome.checks[0];
-    assert!(used.holds, "{used:?}");
+    assert_checks(&outcome);
     assert!(20.0 <= figure(&outcome, "flood.fifo_over_ours_p95"), "{outcome:?}");
     assert!(figure(&outcome, "flood.light_wait_excess_turnovers") <= 4.0, "{outcome:?}");
 }
