@@ -1,12 +1,15 @@
 //! Rules between keys. They look at the tree, so that they hold where other keys are wrong; what
 //! one value must look like stands in the schema.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::config::{BACKOFF_MAX_MS, BACKOFF_MS, DEFAULT_TENANT, MANAGER_PORT, ORCHESTRATOR_PORT};
+use crate::config::{
+    BACKOFF_MAX_MS, BACKOFF_MS, DEFAULT_TENANT, MANAGER_PORT, ORCHESTRATOR_PORT,
+    QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QUEUE_MODELS,
+};
 use crate::problem::{Problem, nearest, shown};
 use crate::tree::Tree;
 
@@ -24,7 +27,9 @@ pub(crate) fn check(tree: &Tree, problems: &mut Vec<Problem>) {
         rules.broken("/profile", "\"team\" without a key", "home, or a key in /keys");
     }
     rules.ports(document);
+    rules.keys(&document["keys"]);
     rules.tenants(document);
+    rules.queued(document);
     rules.fairness(&document["fairness"]);
     rules.ids("/models", &document["models"]);
     let devices = rules.ids("/pool_manager/devices", &manager["devices"]);
@@ -90,6 +95,49 @@ impl Rules<'_> {
         {
             let found = format!("[{first}, {last}]");
             self.broken("/pool_manager/port_range", found, "[first, last] with first ≤ last");
+        }
+    }
+
+    /// A caller is known by the name of its key: two keys of one name, or one key under two names,
+    /// would be one caller with two tenants.
+    fn keys(&mut self, keys: &Value) {
+        let mut names = BTreeSet::new();
+        let mut digests = BTreeMap::new();
+        for (index, key) in keys.as_array().into_iter().flatten().enumerate() {
+            let at = format!("/keys/{index}");
+            if let Some(name) = key["name"].as_str()
+                && !names.insert(name)
+            {
+                let found = format!("{} again", shown(&key["name"], false));
+                self.broken(&format!("{at}/name"), found, "each name once");
+            }
+            let Some(digest) = key["sha256"].as_str() else { continue };
+            if let Some(first) = digests.insert(digest.to_ascii_lowercase(), index) {
+                let found = format!("the digest of /keys/{first} again");
+                self.broken(&format!("{at}/sha256"), found, "each key once");
+            }
+        }
+    }
+
+    /// A tenant's limit of waiting tasks takes effect before the queue is full.
+    fn queued(&mut self, document: &Value) {
+        let capacity = match &document["queue"]["capacity"] {
+            Value::Null if document["profile"] == "team" => Some(u64::from(QUEUE_CAPACITY_TEAM)),
+            Value::Null => Some(u64::from(QUEUE_CAPACITY_HOME)),
+            value => value.as_u64(),
+        };
+        let Some(most) = capacity.and_then(|it| it.checked_mul(QUEUE_MODELS)) else { return };
+        let tenants = document["tenants"].as_array();
+        for (index, tenant) in tenants.into_iter().flatten().enumerate() {
+            if let Some(queued) = tenant["queued"].as_u64()
+                && most < queued
+            {
+                self.broken(
+                    &format!("/tenants/{index}/queued"),
+                    format!("{queued}, which the queue never reaches"),
+                    format!("at most {most}, four times the queue's capacity, or none"),
+                );
+            }
         }
     }
 

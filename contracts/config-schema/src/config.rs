@@ -15,6 +15,10 @@ pub(crate) const MANAGER_PORT: u16 = 8421;
 /// First and longest wait before an engine is started again.
 pub(crate) const BACKOFF_MS: u64 = 250;
 pub(crate) const BACKOFF_MAX_MS: u64 = 30_000;
+pub(crate) const QUEUE_CAPACITY_HOME: u32 = 256;
+pub(crate) const QUEUE_CAPACITY_TEAM: u32 = 4_096;
+/// All models together may queue as many tasks as this number of them alone.
+pub(crate) const QUEUE_MODELS: u64 = 4;
 
 /// Values that have passed every check. No field needs re-validation.
 #[derive(Debug, Clone, PartialEq)]

@@ -71,7 +71,7 @@ pub struct Document {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyDoc {
-    /// For logs; never the key.
+    /// For logs, and unique; never the key.
     #[schemars(length(min = 1))]
     pub name: String,
     /// SHA-256 of the key, 64 hex digits. `llorch key new` makes a pair.

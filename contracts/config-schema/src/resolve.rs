@@ -11,7 +11,8 @@ use crate::config::{
     ApiKey, BACKOFF_MAX_MS, BACKOFF_MS, Bind, Class, Classes, Config, DEFAULT_TENANT, Deadlines,
     Device, DeviceKind, EngineSource, Fairness, FullPolicy, Limits, LogConfig, MANAGER_PORT,
     ManagerConfig, ManagerRef, ModelCost, ORCHESTRATOR_PORT, OnExceed, PoolConfig, Preemption,
-    Profile, QueueConfig, Restart, Retention, Sse, StreamConfig, Swap, Tenant, Watchdog,
+    Profile, QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig, Restart, Retention, Sse,
+    StreamConfig, Swap, Tenant, Watchdog,
 };
 use crate::document::{
     ApiKeyDoc, ClassDoc, DeviceDoc, Document, LimitsDoc, ManagerDoc, ModelCostDoc, PoolDoc,
@@ -37,7 +38,10 @@ impl Config {
             model_costs: doc.models.into_iter().map(model_cost).collect(),
             pool_managers: managers(doc.pool_managers, doc.pool_manager.as_ref()),
             queue: QueueConfig {
-                capacity: non_zero(doc.queue.capacity, if home { 256 } else { 4_096 }),
+                capacity: non_zero(
+                    doc.queue.capacity,
+                    if home { QUEUE_CAPACITY_HOME } else { QUEUE_CAPACITY_TEAM },
+                ),
                 full_policy: doc.queue.full_policy.unwrap_or(if home {
                     FullPolicy::Reject
                 } else {

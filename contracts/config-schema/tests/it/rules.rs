@@ -346,3 +346,63 @@ fn weights_keep_three_decimals_and_default_is_always_there() {
     let own = parse("tenants: [{name: a}, {name: default, weight: 0.5}]").unwrap().tenants;
     assert_eq!((own[0].name.as_str(), own[0].weight_milli.get(), own.len()), ("default", 500, 2));
 }
+
+// OC-CONFIG-6003, ORCH-3076
+#[test]
+fn keys_are_told_apart_by_name_and_by_digest() {
+    let digest = |it: &str| it.repeat(64);
+    let key = |name: &str, tenant: &str, digit: &str| {
+        format!("  - {{name: {name}, tenant: {tenant}, sha256: '{}'}}\n", digest(digit))
+    };
+    let document = |second: &str| {
+        let first = key("ci", "a", "a");
+        format!("tenants: [{{name: a}}, {{name: b}}]\nkeys:\n{first}{second}")
+    };
+    check(&document(&key("other", "b", "b")), &expect![[""]]);
+    check(
+        &document(&key("ci", "b", "b")),
+        &expect![[r#"
+        line 4: /keys/1/name: found "ci" again, expected each name once
+    "#]],
+    );
+    check(
+        &document(&key("ci", "a", "b")),
+        &expect![[r#"
+        line 4: /keys/1/name: found "ci" again, expected each name once
+    "#]],
+    );
+    check(
+        &document(&key("other", "b", "A")),
+        &expect![[r#"
+        line 4: /keys/1/sha256: found the digest of /keys/0 again, expected each key once
+    "#]],
+    );
+}
+
+// OC-CONFIG-6003, ORCH-3076
+#[test]
+fn a_tenant_s_limit_of_waiting_tasks_is_within_the_queue() {
+    let tenant = |queued: u32| format!("tenants: [{{name: a, queued: {queued}}}]\n");
+    check(&tenant(1_024), &expect![[""]]);
+    check(
+        &tenant(1_025),
+        &expect![[r#"
+        line 1: /tenants/0/queued: found 1025, which the queue never reaches, expected at most 1024, four times the queue's capacity, or none
+    "#]],
+    );
+    check(
+        &format!("{}queue: {{capacity: 10}}", tenant(41)),
+        &expect![[r#"
+        line 1: /tenants/0/queued: found 41, which the queue never reaches, expected at most 40, four times the queue's capacity, or none
+    "#]],
+    );
+    check(&format!("{}queue: {{capacity: 10}}", tenant(40)), &expect![[""]]);
+    let team = |queued| format!("profile: team\n{KEYS}\n{}", tenant(queued));
+    check(&team(16_384), &expect![[""]]);
+    check(
+        &team(16_385),
+        &expect![[r#"
+        line 3: /tenants/0/queued: found 16385, which the queue never reaches, expected at most 16384, four times the queue's capacity, or none
+    "#]],
+    );
+}
