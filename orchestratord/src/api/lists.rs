@@ -1,6 +1,6 @@
 //! `GET /v1/tasks`.
 
-use api_types::{Detail, ErrorCode, Priority, Task, TaskList, TaskState};
+use api_types::{Priority, Task, TaskList, TaskState};
 use axum::Json;
 use axum::extract::{Extension, State};
 use orchestrator_core::TaskId;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::error::ApiError;
-use super::extract::Parameters;
+use super::extract::{Parameters, wrong};
 use crate::task::TaskRecord;
 use crate::tenants::Tenant;
 
@@ -25,7 +25,7 @@ pub(super) struct Filter {
     model: Option<String>,
     session: Option<String>,
     cursor: Option<String>,
-    limit: Option<usize>,
+    limit: Option<String>,
 }
 
 /// The caller's tasks, newest first.
@@ -47,10 +47,14 @@ pub(super) async fn list(
     Extension(tenant): Extension<Tenant>,
     Parameters(filter): Parameters<Filter>,
 ) -> Result<Json<TaskList>, ApiError> {
-    let limit = filter.limit.unwrap_or(PAGE_DEFAULT);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(wrong("limit", &limit.to_string(), "1 to 100"));
-    }
+    let limit = match &filter.limit {
+        None => PAGE_DEFAULT,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|it| (1..=PAGE_MAX).contains(it))
+            .ok_or_else(|| wrong("limit", text, "1 to 100"))?,
+    };
     let before = match &filter.cursor {
         None => TaskId(u64::MAX),
         Some(cursor) => u64::from_str_radix(cursor, 16)
@@ -75,11 +79,4 @@ impl Filter {
             && (self.session.is_none() || self.session == job.canonical.session_id)
             && self.state.is_none_or(|it| it == record.lock().progress.state.wire())
     }
-}
-
-fn wrong(key: &str, found: &str, expected: &str) -> ApiError {
-    let message = format!("?{key}: found {found}, expected {expected}");
-    let details =
-        vec![Detail { pointer: key.into(), found: found.into(), expected: expected.into() }];
-    ApiError { details, ..ApiError::new(ErrorCode::InvalidParams, message) }
 }

@@ -67,7 +67,7 @@ fn a_tenant_sees_its_own_tasks_only() {
     assert_ne!(get(&rig, "b", &format!("/v1/tasks/{ID}")).json()["state"], "cancelled");
 }
 
-// ORCH-3076
+// ORCH-3076, ORCH-2006
 #[test]
 fn lists_have_pages_of_the_caller_s_tasks() {
     let rig = rig("queued: 9");
@@ -99,8 +99,21 @@ fn lists_have_pages_of_the_caller_s_tasks() {
     assert_eq!(page("?priority=batch").0.len(), 3);
     assert_eq!(page("?model=other").0.len(), 0);
     wait_until("all have ended", || page("?state=completed").0.len() == 6);
-    for wrong in ["?limit=0", "?limit=101", "?cursor=zebra", "?state=asleep", "?sort=up"] {
-        assert_eq!(get(&rig, "a", &format!("/v1/tasks{wrong}")).status, 400, "{wrong}");
+    for (wrong, key, found, expected) in [
+        ("limit=0", "limit", "0", "1 to 100"),
+        ("limit=101", "limit", "101", "1 to 100"),
+        ("limit=ten", "limit", "ten", "1 to 100"),
+        ("cursor=zebra", "cursor", "zebra", "the `next_cursor` of a page"),
+        ("priority=no", "priority", "unknown variant `no`", "`interactive` or `batch`"),
+        ("state=a:%20b", "state", "unknown variant `a: b`", "one of `queued`"),
+        ("limit=1&sort=up", "sort", "unknown field `sort`", "one of `state`"),
+        ("state=queued&state=running", "state", "duplicate field `state`", "each key once"),
+    ] {
+        let answer = get(&rig, "a", &format!("/v1/tasks?{wrong}"));
+        let detail = answer.json()["details"][0].clone();
+        assert_eq!((answer.status, &detail["pointer"]), (400, &key.into()), "{answer:?}");
+        assert_eq!(detail["found"], found);
+        assert!(detail["expected"].as_str().unwrap().starts_with(expected), "{detail}");
     }
 }
 
