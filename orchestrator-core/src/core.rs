@@ -4,6 +4,7 @@ mod admit;
 mod crash;
 mod dispatch;
 mod fleet;
+mod idle;
 mod invariants;
 mod preempt;
 mod release;
@@ -112,6 +113,7 @@ struct Replica {
     fence: Option<TaskId>,
     speed: Speed,
     swap: swap::Swap,
+    idle: idle::Idle,
     /// Why it is not among its model's free ones, as counted there.
     ruled_out: Option<DropReason>,
 }
@@ -197,6 +199,8 @@ impl Core {
             Event::FootprintChanged { replica, footprint } => {
                 self.footprint_changed(replica, footprint);
             }
+            Event::OrderFailed { replica } => self.order_failed(replica, &mut effects),
+            Event::HandBack { pool } => self.hand_back(pool, &mut effects),
             Event::DeviceChanged { device, memory_bytes } => {
                 self.devices.insert(device, memory_bytes);
             }
@@ -288,6 +292,7 @@ impl Replica {
             fence: None,
             speed: Speed::default(),
             swap: swap::Swap::default(),
+            idle: idle::Idle::default(),
             ruled_out: None,
         }
     }

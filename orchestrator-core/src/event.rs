@@ -46,6 +46,14 @@ pub enum Event {
         replica: ReplicaId,
         footprint: Footprint,
     },
+    /// [`Effect::Load`] or [`Effect::Unload`] was not carried out, and never will be.
+    OrderFailed {
+        replica: ReplicaId,
+    },
+    /// What still runs in the pool is to go on elsewhere, if it can.
+    HandBack {
+        pool: PoolId,
+    },
     /// Memory of a device that models may fill, in bytes.
     DeviceChanged {
         device: DeviceId,
@@ -128,6 +136,8 @@ pub struct Footprint {
     pub load: Micros,
     /// Never evicted.
     pub pinned: bool,
+    /// Unloaded when nobody has used it for so long; `None`: only when its memory is needed.
+    pub idle_ttl: Option<Micros>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod fleet;
 mod front;
 mod lists;
 pub mod openapi;
+mod operate;
 mod queue;
 mod streams;
 mod system;
@@ -98,6 +99,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/models", get(fleet::models))
         .route("/v1/pools", get(fleet::pools))
         .route("/v1/pools/{id}/health", get(fleet::pool_health))
+        .route("/v1/pools/{id}/drain", post(operate::drain))
+        .route("/v1/pools/{id}/undrain", post(operate::undrain))
+        .route("/v1/devices", get(fleet::devices))
         .route("/v1/replicasets", get(fleet::replica_sets))
         .route("/v1/queue", get(queue::show))
         .route("/v1/capabilities", get(fleet::capabilities))

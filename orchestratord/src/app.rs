@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config_schema::{Config, ManagerRef};
 use http_shell::{BindError, Credentials, Guard, ServeLimits};
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, App, Settings, Shared};
 use crate::driver::{self, Command, Handle};
-use crate::fleet::{Directory, follow};
+use crate::fleet::{Commander, Directory, follow};
 use crate::telemetry::Telemetry;
 use crate::tenants::Tenants;
 
@@ -40,6 +40,12 @@ pub struct Server {
     drain: Duration,
 }
 
+/// Raised by each start: what commanded before, or runs on beside us, is refused from now on.
+fn epoch() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Binds and serves. Must be called inside a tokio runtime.
 ///
 /// # Errors
@@ -53,7 +59,12 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
     let telemetry = Arc::new(Telemetry::new());
     let tracker = TaskTracker::new();
     let models = config.model_costs.iter().map(|it| it.id.clone());
-    let directory = Directory::new(config.pool_managers.len(), models);
+    let epoch = epoch();
+    let commanders =
+        config.pool_managers.iter().zip(&tokens).map(|(manager, token)| {
+            Arc::new(Commander::new(&manager.url, token.as_deref(), epoch))
+        });
+    let directory = Directory::new(commanders.collect(), models, config.swap.idle_ttl_ms);
     let (driver, handle) =
         driver::build(config, directory, Arc::clone(&telemetry), tracker.clone());
     let app = App::new(Shared {

@@ -10,13 +10,16 @@ mod handle;
 mod policy;
 mod positions;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::{Swap, SwapDirection};
 use config_schema::Config;
-use orchestrator_core::{Core, Event, Micros, SwapView, TaskId, Timestamp};
+use orchestrator_core::{
+    Availability, Core, Event, Micros, PoolId, ReplicaId, ReplicaStatus, SwapView, TaskId,
+    Timestamp,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -48,8 +51,12 @@ pub(crate) struct Driver {
     open: HashMap<TaskId, Arc<TaskRecord>>,
     finished: Finished,
     directory: Directory,
+    /// Replicas that are being loaded on our order.
+    loading: BTreeSet<ReplicaId>,
     /// When a task without readers is cancelled.
     leaving: BTreeSet<(Instant, TaskId)>,
+    /// When the tasks of a pool that drains are handed back.
+    drains: BTreeMap<PoolId, Instant>,
     positions_due: Option<Instant>,
     next_task: u64,
     attempts: AttemptConfig,
@@ -79,7 +86,9 @@ pub(crate) fn build(
         open: HashMap::new(),
         finished: Finished::new(config.retention),
         directory,
+        loading: BTreeSet::new(),
         leaving: BTreeSet::new(),
+        drains: BTreeMap::new(),
         positions_due: None,
         next_task: 0,
         attempts: AttemptConfig::new(config),
@@ -145,6 +154,10 @@ impl Driver {
                 progress.into_iter().for_each(|it| self.tell_metrics(it.task));
             }
             Command::Fleet(change) => self.fleet_changed(change),
+            Command::Drain { pool, hand_back_in } => {
+                self.drains.remove(&pool);
+                self.drains.extend(hand_back_in.map(|it| (pool, Instant::now() + it)));
+            }
             Command::Standing { task, reply } => {
                 let _gone = reply.send(self.core.standing(task));
             }
@@ -186,9 +199,24 @@ impl Driver {
 
     fn fleet_changed(&mut self, change: FleetChange) {
         for event in self.directory.update(change) {
+            if let Event::ReplicaChanged { replica, status } = &event {
+                self.count_swap(*replica, status);
+            }
             self.apply(event);
         }
         self.positions_due.get_or_insert(Instant::now());
+    }
+
+    /// Counts a load of ours that has ended.
+    fn count_swap(&mut self, replica: ReplicaId, status: &ReplicaStatus) {
+        let outcome = match status.availability {
+            Availability::Ready => "loaded",
+            Availability::Unloaded | Availability::Down => "failed",
+            Availability::Coming | Availability::Draining => return,
+        };
+        if self.loading.remove(&replica) {
+            self.telemetry.swapped(&self.directory.model_name(status.model), outcome);
+        }
     }
 
     /// Starts the clock of a task that nobody reads any more; `on_disconnect` is `cancel`.
@@ -222,6 +250,10 @@ impl Driver {
                 self.cancel_abandoned(&record);
             }
         }
+        while let Some((&pool, _)) = self.drains.iter().find(|(_, at)| **at <= now) {
+            self.drains.remove(&pool);
+            self.apply(Event::HandBack { pool });
+        }
         if self.positions_due.is_some_and(|it| it <= now) {
             self.refresh_positions();
         }
@@ -233,7 +265,8 @@ impl Driver {
     fn next_wakeup(&self) -> Option<Instant> {
         let core = self.core.next_wakeup().map(|it| self.started + Duration::from_micros(it.0));
         let leaving = self.leaving.first().map(|(at, _)| *at);
-        [core, leaving, self.positions_due].into_iter().flatten().min()
+        let drain = self.drains.values().min().copied();
+        [core, leaving, drain, self.positions_due].into_iter().flatten().min()
     }
 
     fn now(&self) -> Timestamp {

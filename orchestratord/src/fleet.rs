@@ -2,6 +2,7 @@
 //!
 //! The driver owns the [`Directory`]; everybody else reads the [`Fleet`] it publishes.
 
+mod command;
 mod follow;
 mod view;
 
@@ -11,14 +12,21 @@ use std::sync::{Arc, OnceLock};
 use adapter_api::Adapter;
 use api_types::TaskPlacement;
 use config_schema::ModelCost;
-use orchestrator_core::{Availability, EngineId, Event, ModelId, PoolId, ReplicaId, ReplicaStatus};
-use pool_api::{Pool, Replica, ReplicaState, Snapshot};
+use orchestrator_core::{
+    Availability, DeviceId, EngineId, Event, Footprint, Micros, ModelId, PoolId, ReplicaId,
+    ReplicaStatus,
+};
+use pool_api::{Device, DeviceHealth, Pool, Replica, ReplicaState, Residency, Snapshot};
 use tokio::sync::watch;
 
+pub(crate) use command::Commander;
 pub(crate) use follow::follow;
-pub(crate) use view::{Fleet, FleetWatch, Model, NotResolved, PoolView};
+pub(crate) use view::{DeviceView, Fleet, FleetWatch, Model, NotResolved, PoolView};
 
 use crate::telemetry::{ReplicaSeries, Telemetry};
+
+/// Of a load that was never measured.
+const LOAD_EXPECTED: Micros = Micros(10_000_000);
 
 /// News from the follower of one pool manager.
 #[derive(Debug)]
@@ -26,6 +34,10 @@ pub(crate) enum FleetChange {
     Snapshot {
         manager: usize,
         snapshot: Snapshot,
+    },
+    Devices {
+        manager: usize,
+        devices: Vec<Device>,
     },
     Pool {
         manager: usize,
@@ -65,6 +77,10 @@ enum Contact {
 
 struct Manager {
     contact: Contact,
+    commander: Arc<Commander>,
+    /// Chosen anew by the manager at each of its starts.
+    instance: String,
+    devices: Vec<Device>,
     pools: BTreeMap<String, Pool>,
 }
 
@@ -73,7 +89,14 @@ pub(crate) struct Directory {
     replica_ids: BTreeMap<(usize, String, String), ReplicaId>,
     model_ids: BTreeMap<String, ModelId>,
     pool_ids: BTreeMap<String, PoolId>,
+    device_ids: BTreeMap<(usize, String), DeviceId>,
     entries: HashMap<ReplicaId, Known>,
+    /// What the core was told last: it is told changes only, because to it a replica that is
+    /// unloaded again is one whose load has failed.
+    told: HashMap<ReplicaId, (ReplicaStatus, Footprint)>,
+    told_of_devices: HashMap<DeviceId, u64>,
+    /// Of models on demand that do not say otherwise.
+    idle_ttl: Option<Micros>,
     published: watch::Sender<Arc<Fleet>>,
 }
 
@@ -84,14 +107,29 @@ struct Known {
 }
 
 impl Directory {
-    /// `models`: those that are known before any pool tells of them.
-    pub(crate) fn new(managers: usize, models: impl Iterator<Item = String>) -> Self {
-        let unknown = || Manager { contact: Contact::Never, pools: BTreeMap::new() };
+    /// `models`: those that are known before any pool tells of them. `idle_ttl_ms`: 0 for models
+    /// that stay until their memory is needed.
+    pub(crate) fn new(
+        commanders: Vec<Arc<Commander>>,
+        models: impl Iterator<Item = String>,
+        idle_ttl_ms: u64,
+    ) -> Self {
+        let unknown = |commander| Manager {
+            contact: Contact::Never,
+            commander,
+            instance: String::new(),
+            devices: Vec::new(),
+            pools: BTreeMap::new(),
+        };
         let directory = Self {
-            managers: std::iter::repeat_with(unknown).take(managers).collect(),
+            managers: commanders.into_iter().map(unknown).collect(),
             replica_ids: BTreeMap::new(),
             model_ids: (0..).map(ModelId).zip(models).map(|(id, name)| (name, id)).collect(),
             pool_ids: BTreeMap::new(),
+            device_ids: BTreeMap::new(),
+            told: HashMap::new(),
+            told_of_devices: HashMap::new(),
+            idle_ttl: span(idle_ttl_ms),
             entries: HashMap::new(),
             published: watch::Sender::new(Arc::default()),
         };
@@ -111,7 +149,8 @@ impl Directory {
     /// Takes the news in, publishes the new fleet and returns what the core must know.
     pub(crate) fn update(&mut self, change: FleetChange) -> Vec<Event> {
         let events = match change {
-            FleetChange::Snapshot { manager, snapshot } => self.replace(manager, snapshot.pools),
+            FleetChange::Snapshot { manager, snapshot } => self.replace(manager, snapshot),
+            FleetChange::Devices { manager, devices } => self.device_events(manager, devices),
             FleetChange::Pool { manager, pool } => {
                 self.managers[manager].pools.insert(pool.pool_id.clone(), pool.clone());
                 self.pool_events(manager, &pool)
@@ -124,7 +163,13 @@ impl Directory {
         events
     }
 
-    fn replace(&mut self, manager: usize, pools: Vec<Pool>) -> Vec<Event> {
+    fn replace(&mut self, manager: usize, snapshot: Snapshot) -> Vec<Event> {
+        let Snapshot { manager_instance, devices, pools, .. } = snapshot;
+        if self.managers[manager].instance != manager_instance {
+            // Orders that the one before was given are forgotten: what it says now is news.
+            self.managers[manager].instance = manager_instance;
+            self.forget_told(manager);
+        }
         let gone: Vec<_> = self.managers[manager]
             .pools
             .values()
@@ -137,10 +182,12 @@ impl Directory {
         for (pool, replica) in gone {
             if let Some(id) = self.replica_ids.get(&(manager, pool, replica)) {
                 self.entries.remove(id);
+                self.told.remove(id);
                 events.push(Event::ReplicaRemoved { replica: *id });
             }
         }
         self.managers[manager].contact = Contact::Live;
+        events.extend(self.device_events(manager, devices));
         self.managers[manager].pools =
             pools.iter().map(|it| (it.pool_id.clone(), it.clone())).collect();
         for pool in &pools {
@@ -153,6 +200,29 @@ impl Directory {
         self.managers[manager].contact = contact;
         let pools: Vec<_> = self.managers[manager].pools.values().cloned().collect();
         pools.iter().flat_map(|pool| self.pool_events(manager, pool)).collect()
+    }
+
+    fn forget_told(&mut self, manager: usize) {
+        let theirs = self.replica_ids.iter().filter(|((of, ..), _)| *of == manager);
+        for (_, id) in theirs {
+            self.told.remove(id);
+        }
+    }
+
+    fn device_events(&mut self, manager: usize, devices: Vec<Device>) -> Vec<Event> {
+        let mut events = Vec::new();
+        for it in &devices {
+            let device = self.device_id(manager, &it.device_id);
+            let memory_bytes = match it.health {
+                DeviceHealth::Healthy => it.memory_usable_bytes,
+                DeviceHealth::Failed | DeviceHealth::Lost => 0,
+            };
+            if self.told_of_devices.insert(device, memory_bytes) != Some(memory_bytes) {
+                events.push(Event::DeviceChanged { device, memory_bytes });
+            }
+        }
+        self.managers[manager].devices = devices;
+        events
     }
 
     fn pool_events(&mut self, manager: usize, pool: &Pool) -> Vec<Event> {
@@ -179,9 +249,30 @@ impl Directory {
                 // Every adapter stops an engine by closing its connection.
                 interruptible: true,
             };
-            events.push(Event::ReplicaChanged { replica: id, status });
+            let footprint = self.footprint(manager, pool, replica);
+            let told = self.told.insert(id, (status, footprint.clone()));
+            if told.as_ref().map(|it| it.0) != Some(status) {
+                events.push(Event::ReplicaChanged { replica: id, status });
+            }
+            if told.is_none_or(|it| it.1 != footprint) {
+                events.push(Event::FootprintChanged { replica: id, footprint });
+            }
         }
         events
+    }
+
+    fn footprint(&mut self, manager: usize, pool: &Pool, replica: &Replica) -> Footprint {
+        let bytes = |it: &pool_api::MemoryNeed| (self.device_id(manager, &it.device_id), it.bytes);
+        Footprint {
+            memory_bytes: replica.memory.iter().map(bytes).collect(),
+            load: replica.load_ms.and_then(span).unwrap_or(LOAD_EXPECTED),
+            pinned: pool.residency == Residency::Pinned,
+            idle_ttl: match (pool.residency, pool.idle_ttl_ms) {
+                (Residency::Pinned, _) => None,
+                (Residency::OnDemand, Some(ms)) => span(ms),
+                (Residency::OnDemand, None) => self.idle_ttl,
+            },
+        }
     }
 
     /// Keeps the adapter while endpoint and key stay, so that its connections are reused.
@@ -213,6 +304,11 @@ impl Directory {
         *self.pool_ids.entry(name.to_owned()).or_insert(next)
     }
 
+    fn device_id(&mut self, manager: usize, name: &str) -> DeviceId {
+        let next = DeviceId(small(self.device_ids.len()));
+        *self.device_ids.entry((manager, name.to_owned())).or_insert(next)
+    }
+
     fn replica_id(&mut self, manager: usize, pool: &str, replica: &str) -> ReplicaId {
         let next = ReplicaId(small(self.replica_ids.len()));
         *self.replica_ids.entry((manager, pool.to_owned(), replica.to_owned())).or_insert(next)
@@ -236,6 +332,19 @@ impl Directory {
         self.pools_of(model).next().map(|(_, pool)| pool.engine.as_str())
     }
 
+    /// Who carries out orders for a replica, and the replica's name there.
+    pub(crate) fn commander(&self, id: ReplicaId) -> (Arc<Commander>, String) {
+        let found = self.replica_ids.iter().find(|(_, it)| **it == id);
+        let ((manager, _, name), _) = found.expect("ids come from here");
+        (Arc::clone(&self.managers[*manager].commander), name.clone())
+    }
+
+    /// How far a model's load has come, in thousandths; `None` where none is under way.
+    pub(crate) fn load_progress(&self, model: ModelId) -> Option<u32> {
+        let replicas = self.pools_of(model).flat_map(|(_, pool)| &pool.replicas);
+        replicas.filter_map(|it| it.load).map(|it| it.permille).max()
+    }
+
     pub(crate) fn replica_name(&self, id: ReplicaId) -> String {
         let found = self.replica_ids.iter().find(|(_, it)| **it == id);
         found.map(|((_, _, name), _)| name.clone()).expect("ids come from here")
@@ -253,13 +362,20 @@ fn availability(contact: Contact, pool: &Pool, replica: &Replica) -> Availabilit
     match contact {
         Contact::Live => {}
         // Work already sent goes on; new work waits until the manager is heard again.
+        Contact::Interrupted if replica.state == ReplicaState::Unloaded => {}
         Contact::Never | Contact::Interrupted => return Availability::Coming,
         Contact::Lost => return Availability::Down,
     }
     if pool.draining {
-        return Availability::Draining;
+        return match replica.state {
+            ReplicaState::Unloaded | ReplicaState::Unready | ReplicaState::Stopped => {
+                Availability::Down
+            }
+            _ => Availability::Draining,
+        };
     }
     match replica.state {
+        ReplicaState::Unloaded => Availability::Unloaded,
         ReplicaState::Ready => Availability::Ready,
         ReplicaState::Starting
         | ReplicaState::Loading
@@ -285,6 +401,11 @@ pub(crate) fn engine_id(name: &str) -> EngineId {
         "llamacpp" => EngineId(0),
         _ => EngineId(u8::MAX),
     }
+}
+
+/// `None` for no time at all.
+fn span(ms: u64) -> Option<Micros> {
+    (ms != 0).then(|| Micros(ms.saturating_mul(1_000)))
 }
 
 fn small(count: usize) -> u32 {

@@ -53,7 +53,7 @@ pub(crate) struct Stream {
     pub(crate) stopping: bool,
     queued: Option<Bytes>,
     queued_version: u64,
-    queued_as: Option<(u64, QueuedReason)>,
+    queued_as: Option<(u64, QueuedReason, Option<u32>)>,
     metrics: Option<(Instant, Bytes)>,
 }
 
@@ -241,18 +241,29 @@ impl Stream {
         }
     }
 
-    /// Publishes a waiting task's place if it or its reason changed.
-    pub(crate) fn move_up(&mut self, position: u64, predicted_ms: u64, reason: QueuedReason) {
-        if self.queued_as == Some((position, reason)) {
+    /// Publishes a waiting task's place if it, its reason or the load that it waits for changed.
+    pub(crate) fn move_up(
+        &mut self,
+        position: u64,
+        predicted_ms: u64,
+        reason: QueuedReason,
+        load_permille: Option<u32>,
+    ) {
+        let load_permille = load_permille.filter(|_| reason == QueuedReason::LoadingModel);
+        if self.queued_as == Some((position, reason, load_permille)) {
             return;
         }
-        let event =
-            Queued::Waiting { queue_position: position, predicted_start_ms: predicted_ms, reason };
+        let event = Queued::Waiting {
+            queue_position: position,
+            predicted_start_ms: predicted_ms,
+            reason,
+            load_progress: load_permille.map(|it| f64::from(it) / 1_000.0),
+        };
         let mut out = Vec::with_capacity(128);
         frame::write(&mut out, None, "queued", &event);
         self.queued = Some(out.into());
         self.queued_version += 1;
-        self.queued_as = Some((position, reason));
+        self.queued_as = Some((position, reason, load_permille));
     }
 
     /// Publishes how a running task fares.

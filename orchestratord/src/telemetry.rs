@@ -41,6 +41,7 @@ pub(crate) struct Telemetry {
     plain_placements: [OnceLock<IntCounter>; 6],
     preemptions: Counters,
     resumptions: Counters,
+    swaps: Counters,
     share: Ratios,
     /// Tokens by tenant and class.
     served: Mutex<Fading<(Arc<str>, &'static str)>>,
@@ -95,6 +96,7 @@ impl Telemetry {
             plain_placements: Default::default(),
             preemptions: exposition.counters(&family::PREEMPTIONS),
             resumptions: exposition.counters(&family::RESUMPTIONS),
+            swaps: exposition.counters(&family::MODEL_SWAPS),
             share: exposition.ratios(&family::ADMISSION_SHARE),
             served: Mutex::default(),
             deadlines_met: exposition.ratios(&family::DEADLINES_MET),
@@ -212,6 +214,11 @@ impl Telemetry {
     /// An answer goes on in a further attempt.
     pub(crate) fn resumed(&self, engine: &str) {
         self.resumptions.with(&["hard", engine]).inc();
+    }
+
+    /// A load of ours has ended.
+    pub(crate) fn swapped(&self, model: &str, outcome: &str) {
+        self.swaps.with(&[model, outcome]).inc();
     }
 
     /// A queued task was pushed out of a full queue.

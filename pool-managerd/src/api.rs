@@ -1,5 +1,6 @@
 //! What orchestratord and operators ask a manager.
 
+mod jobs;
 pub(crate) mod openapi;
 
 use std::convert::Infallible;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
@@ -17,13 +18,16 @@ use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_shell::{CORRELATION_HEADER, Exposition, Guard, Refusal, correlation_id};
-use pool_api::{ErrorBody, HEARTBEAT_MS, Pool, Snapshot, WatchEvent};
+use pool_api::{ErrorBody, HEARTBEAT_MS, Snapshot, WatchEvent};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::replica::Site;
 
 const BACKOFF_HEADER: HeaderName = HeaderName::from_static("x-backoff-ms");
+
+/// An order is a few names.
+const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// An engine that loads is asked again at this pace, in ms.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -38,12 +42,15 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/v1/watch", get(watch))
         .route("/v1/pools", get(pools))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::show).put(jobs::put))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/openapi.json", get(openapi::show))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(app.clone(), front))
         .with_state(app)
 }
@@ -142,7 +149,7 @@ fn watch(State(app): State<App>) -> Ready<Response> {
 
 struct Watching {
     site: Arc<Site>,
-    changes: Receiver<Pool>,
+    changes: Receiver<WatchEvent>,
     first: Option<Snapshot>,
 }
 
@@ -154,7 +161,7 @@ async fn next_event(mut state: Watching) -> Option<(Result<String, Infallible>, 
             let stopped = state.site.stop.clone();
             tokio::select! {
                 change = tokio::time::timeout(heartbeat, state.changes.recv()) => match change {
-                    Ok(Ok(pool)) => WatchEvent::Pool(pool),
+                    Ok(Ok(change)) => change,
                     Ok(Err(RecvError::Lagged(_))) => {
                         // A new receiver too: what the old one still holds is older than this.
                         let (snapshot, changes) = state.site.host.watch();

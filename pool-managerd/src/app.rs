@@ -6,32 +6,30 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapter_api::Adapter;
 use anyhow::Context;
 use config_schema::{Config, ManagerConfig};
 use http_shell::{Credentials, Guard, ServeLimits};
-use llamacpp::LlamaCpp;
-use pool_api::{Origin, Replica, ReplicaState};
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, App};
+use crate::devices::Devices;
 use crate::digest::Digests;
+use crate::drain;
 use crate::engine::{Environment, Ports};
 use crate::host::Host;
-use crate::replica::{ReplicaTask, Site};
+use crate::jobs::{JOBS_MAX, Jobs};
+use crate::measured::Measured;
+use crate::replica::{Inbox, Place, ReplicaTask, Site};
 use crate::telemetry::Telemetry;
 
 /// After the engines are gone: how long connections may take to notice.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// 128 bits in the densest text there is take 22 characters; hex takes 32.
 const TOKEN_BYTES_MIN: usize = 22;
-const IDLE_POLL: Duration = Duration::from_millis(250);
-/// Twice, because what was sent just before orchestratord saw the drain may still be on its way.
-const IDLE_POLLS: u32 = 2;
-
 /// Reads what the configuration points to, which is as much part of it.
 ///
 /// # Errors
@@ -66,7 +64,8 @@ pub async fn run(
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
     let guard = guard(&manager, &addresses, credentials);
-    let site = Arc::new(site(manager, environment));
+    let (site, inboxes) = site(manager, environment);
+    let site = Arc::new(site);
     let app = App { site: Arc::clone(&site), guard: Arc::new(guard) };
     let stop_serving = CancellationToken::new();
     let limits = ServeLimits {
@@ -83,16 +82,16 @@ pub async fn run(
         metrics = "/metrics", pools = site.config.pools.len(), "serving"
     );
     let replicas = TaskTracker::new();
-    for (pool_index, pool) in site.config.pools.iter().enumerate() {
-        for index in 0..pool.replicas.get() as usize {
-            replicas.spawn(ReplicaTask::new(Arc::clone(&site), pool_index, index).run());
-        }
+    for (place, inbox) in inboxes {
+        replicas.spawn(ReplicaTask::new(Arc::clone(&site), place, inbox).run());
     }
 
     let name = signals.next().await;
     tracing::info!(signal = name, "draining; a second signal skips the wait");
-    drain(&site, Duration::from_millis(config.drain_ms), &mut signals).await;
+    finish(&site, Duration::from_millis(config.drain_ms), &mut signals).await;
     stop(&site, &replicas, &mut signals).await;
+    site.tracker.close();
+    site.tracker.wait().await;
     stop_serving.cancel();
     server.close();
     server.wait().await;
@@ -100,27 +99,46 @@ pub async fn run(
     Ok(())
 }
 
-/// Nothing runs yet.
-pub(crate) fn site(config: ManagerConfig, environment: Environment) -> Site {
-    Site {
-        host: Host::new(&config, instance()),
+/// Nothing runs yet. With where each replica, by pool and index, takes its orders.
+pub(crate) fn site(config: ManagerConfig, environment: Environment) -> (Site, Vec<(Place, Inbox)>) {
+    let mut inboxes = Vec::new();
+    let mut outboxes = Vec::new();
+    for (pool, it) in config.pools.iter().enumerate() {
+        let mut boxes = Vec::new();
+        for index in 0..it.replicas.get() as usize {
+            let (outbox, inbox) = mpsc::channel(JOBS_MAX);
+            boxes.push(outbox);
+            inboxes.push(((pool, index), inbox));
+        }
+        outboxes.push(boxes);
+    }
+    let devices = Arc::new(Devices::new(&config));
+    let site = Site {
+        host: Host::new(&config, devices.all(), instance()),
         telemetry: Telemetry::new(),
         environment,
         ports: Ports::new(config.port_range),
         digests: Digests::new(config.data_dir.join("digests.json")),
+        devices,
+        memory: Arc::default(),
+        measured: Measured::new(config.data_dir.join("measured.json")),
+        jobs: Jobs::default(),
+        outboxes,
+        tracker: TaskTracker::new(),
         drain: CancellationToken::new(),
         stop: CancellationToken::new(),
         hurry: CancellationToken::new(),
         config,
-    }
+    };
+    (site, inboxes)
 }
 
 /// Takes nothing new and lets running sequences end, for at most `wait` or until another signal.
-async fn drain(site: &Site, wait: Duration, signals: &mut Signals) {
+async fn finish(site: &Site, wait: Duration, signals: &mut Signals) {
     site.host.drain();
     site.drain.cancel();
     tokio::select! {
-        () = idle(site) => {}
+        () = drain::idle(site, |_| true) => {}
         () = tokio::time::sleep(wait) => {}
         _ = signals.next() => {}
     }
@@ -135,31 +153,6 @@ async fn stop(site: &Site, replicas: &TaskTracker, signals: &mut Signals) {
         _ = signals.next() => site.hurry.cancel(),
     }
     replicas.wait().await;
-}
-
-/// Resolves when no engine of ours runs a sequence any more; orchestratord holds the connections.
-async fn idle(site: &Site) {
-    let mut idle_polls = 0;
-    while idle_polls < IDLE_POLLS {
-        idle_polls = if running(site).await == 0 { idle_polls + 1 } else { 0 };
-        tokio::time::sleep(IDLE_POLL).await;
-    }
-}
-
-async fn running(site: &Site) -> u32 {
-    let mut running = 0;
-    let pools = site.host.snapshot().pools;
-    for pool in pools.iter().filter(|it| it.origin == Origin::Managed) {
-        let serves =
-            |it: &&Replica| matches!(it.state, ReplicaState::Ready | ReplicaState::Draining);
-        for replica in pool.replicas.iter().filter(serves) {
-            let Some(url) = &replica.endpoint else { continue };
-            let engine = LlamaCpp::new(url, replica.engine_key.as_deref());
-            // An engine that does not answer is not waited for.
-            running += engine.load().await.map_or(0, |it| it.running);
-        }
-    }
-    running
 }
 
 struct Signals {

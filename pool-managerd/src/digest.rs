@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
+
+use crate::durable;
 
 /// A file is taken for unchanged while its size, inode and modification time are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,10 +45,7 @@ impl Digests {
         let _turn = self.turn.lock().expect("no holder panics");
         let mut file = File::open(model)?;
         let metadata = file.metadata()?;
-        let mut known: BTreeMap<PathBuf, Known> = std::fs::read(&self.memory)
-            .ok()
-            .and_then(|it| serde_json::from_slice(&it).ok())
-            .unwrap_or_default();
+        let mut known: BTreeMap<PathBuf, Known> = durable::read(&self.memory).unwrap_or_default();
         let modified_ns = metadata.mtime().saturating_mul(1_000_000_000) + metadata.mtime_nsec();
         let same = |it: &&Known| {
             (it.size, it.inode, it.modified_ns) == (metadata.len(), metadata.ino(), modified_ns)
@@ -57,20 +56,10 @@ impl Digests {
         let digest = compute(&mut file, stop)?;
         let (size, inode) = (metadata.len(), metadata.ino());
         known.insert(model.to_owned(), Known { size, inode, modified_ns, digest: digest.clone() });
-        if let Err(error) = self.store(&known) {
+        if let Err(error) = durable::write(&self.memory, &known) {
             tracing::warn!(%error, path = %self.memory.display(), "cannot remember model digests");
         }
         Ok(digest)
-    }
-
-    /// Whole or not at all.
-    fn store(&self, known: &BTreeMap<PathBuf, Known>) -> io::Result<()> {
-        let temporary = self.memory.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(known)?)?;
-        // Else a power cut may leave the new name on an empty file.
-        file.sync_data()?;
-        std::fs::rename(temporary, &self.memory)
     }
 }
 

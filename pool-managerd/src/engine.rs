@@ -1,7 +1,7 @@
 //! One engine process: how it is started, heard, stopped and counted as gone.
 
-mod check;
 mod command;
+mod oom;
 mod output;
 mod ports;
 
@@ -19,9 +19,9 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::time::timeout;
 
-pub(crate) use check::{Needs, check, meminfo};
 pub(crate) use command::EngineCommand;
 pub use command::INHERITED;
+use oom::Kills;
 use output::Output;
 pub(crate) use ports::{KeyedPort, Ports};
 
@@ -31,6 +31,7 @@ use crate::supervisor::Failure;
 /// What an engine inherits of our environment, read once in `main`.
 pub type Environment = BTreeMap<String, String>;
 
+const SIGKILL: i32 = Signal::KILL.as_raw();
 /// The guard forks before it does anything else; longer means that the machine stands still.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -42,6 +43,10 @@ pub(crate) struct Process {
     /// Leads a process group of its own.
     engine: Pid,
     output: Arc<Output>,
+    /// The kernel's kills for memory before its start.
+    kills: Kills,
+    /// We have killed it.
+    killed: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,7 @@ pub(crate) enum SpawnError {
 impl Process {
     /// Spawns the guard, which spawns the engine; resolves when that has a pid.
     pub(crate) async fn spawn(command: &EngineCommand, log: PathBuf) -> Result<Self, SpawnError> {
+        let kills = Kills::now();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(SpawnError::Guard)?;
         let mut guard = tokio::process::Command::new(guard::OWN_PROGRAM)
             .arg0("pool-managerd")
@@ -74,7 +80,9 @@ impl Process {
         ours.set_nonblocking(true).map_err(SpawnError::Guard)?;
         let mut link = UnixStream::from_std(ours).map_err(SpawnError::Guard)?;
         match timeout(REPORT_LIMIT, report(&mut link)).await {
-            Ok(Some(engine)) => Ok(Self { guard, link: Some(link), engine, output }),
+            Ok(Some(engine)) => {
+                Ok(Self { guard, link: Some(link), engine, output, kills, killed: false })
+            }
             Ok(None) | Err(_) => {
                 output.settle().await;
                 Err(SpawnError::Silent { said: output.last_lines() })
@@ -83,7 +91,28 @@ impl Process {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.engine.as_raw_nonzero().get().cast_unsigned()
+        raw(self.engine)
+    }
+
+    /// The engine and all that it started.
+    pub(crate) fn tree(&self) -> Vec<u32> {
+        let mut tree = vec![self.pid()];
+        let mut next = 0;
+        while let Some(pid) = tree.get(next).copied() {
+            tree.extend(guard::children_of(&pid.to_string()).iter().map(|it| raw(*it)));
+            next += 1;
+        }
+        tree
+    }
+
+    /// Bytes that they have read since their start; 0 where the kernel does not tell, and for files
+    /// that are mapped.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        let read = |pid: &u32| {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+            text.lines().find_map(|it| it.strip_prefix("rchar: "))?.parse::<u64>().ok()
+        };
+        self.tree().iter().filter_map(read).sum()
     }
 
     /// Resolves when the engine and all that it started are gone, with what happened and its last
@@ -95,8 +124,11 @@ impl Process {
             let _gone = kill_process_group(self.engine, Signal::KILL);
         }
         self.output.settle().await;
+        let by_signal = status.as_ref().is_ok_and(|it| it.code() == Some(128 + SIGKILL));
         let (cause, kind) = describe(status);
         let lines = self.output.last_lines();
+        let said = self.output.kept_lines();
+        let kind = oom::cause(&said, by_signal && !self.killed, self.kills).unwrap_or(kind);
         (if lines.is_empty() { cause } else { format!("{cause}: {lines}") }, kind)
     }
 
@@ -110,8 +142,13 @@ impl Process {
 
     /// SIGKILL to the engine and all that it started.
     pub(crate) fn kill(&mut self) {
+        self.killed = true;
         self.link = None;
     }
+}
+
+fn raw(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().cast_unsigned()
 }
 
 /// The guard's only word: the engine's pid.

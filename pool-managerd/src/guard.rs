@@ -100,7 +100,7 @@ fn reap(engine: Pid) -> anyhow::Result<WaitStatus> {
 /// Kills what is left. Each death may hand us its children, so until there are none.
 fn sweep() {
     loop {
-        for child in children() {
+        for child in children_of("self") {
             let _gone = kill_process(child, Signal::KILL);
         }
         match wait(WaitOptions::empty()) {
@@ -110,9 +110,11 @@ fn sweep() {
     }
 }
 
-/// See `/proc/PID/task/TID/children` in proc(5).
-fn children() -> Vec<Pid> {
-    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+/// Of a process, by its name in `/proc`; see `/proc/PID/task/TID/children` in proc(5).
+pub(crate) fn children_of(process: &str) -> Vec<Pid> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else {
+        return Vec::new();
+    };
     let read = |it: std::fs::DirEntry| std::fs::read_to_string(it.path().join("children")).ok();
     let lists: Vec<String> = threads.flatten().filter_map(read).collect();
     lists

@@ -3,72 +3,104 @@
 
 use std::sync::Mutex;
 
-use config_schema::{EngineSource, ManagerConfig, PoolConfig};
-use pool_api::{Device, Origin, Pool, Replica, ReplicaState, Snapshot};
+use config_schema::{EngineSource, ManagerConfig, PoolConfig, Residency};
+use pool_api::{Device, MemoryNeed, Origin, Pool, Replica, ReplicaState, Snapshot, WatchEvent};
 use tokio::sync::broadcast;
-
-use crate::engine::meminfo;
 
 /// Changes a watcher may fall behind before it is sent everything anew.
 const CHANGES_MAX: usize = 256;
 
 pub(crate) struct Host {
     instance: String,
-    pools: Mutex<Vec<Pool>>,
-    changes: broadcast::Sender<Pool>,
+    table: Mutex<Table>,
+    changes: broadcast::Sender<WatchEvent>,
+}
+
+struct Table {
+    devices: Vec<Device>,
+    pools: Vec<Pool>,
 }
 
 impl Host {
-    pub(crate) fn new(config: &ManagerConfig, instance: String) -> Self {
-        let pools = config.pools.iter().map(|it| pool(it, config)).collect();
-        Self { instance, pools: Mutex::new(pools), changes: broadcast::Sender::new(CHANGES_MAX) }
+    pub(crate) fn new(config: &ManagerConfig, devices: Vec<Device>, instance: String) -> Self {
+        let pools = config.pools.iter().map(pool).collect();
+        let table = Mutex::new(Table { devices, pools });
+        Self { instance, table, changes: broadcast::Sender::new(CHANGES_MAX) }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.snapshot_of(&self.pools.lock().expect("no holder panics"))
+        self.snapshot_of(&self.table.lock().expect("no holder panics"))
     }
 
-    fn snapshot_of(&self, pools: &[Pool]) -> Snapshot {
+    fn snapshot_of(&self, table: &Table) -> Snapshot {
         Snapshot {
             manager_instance: self.instance.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
-            pools: pools.to_vec(),
+            devices: table.devices.clone(),
+            pools: table.pools.clone(),
         }
     }
 
     /// The present and, without gap or repetition, every change after it.
-    pub(crate) fn watch(&self) -> (Snapshot, broadcast::Receiver<Pool>) {
-        let pools = self.pools.lock().expect("no holder panics");
+    pub(crate) fn watch(&self) -> (Snapshot, broadcast::Receiver<WatchEvent>) {
+        let table = self.table.lock().expect("no holder panics");
         // Changes are sent under the lock, so none comes between the two.
-        (self.snapshot_of(&pools), self.changes.subscribe())
+        (self.snapshot_of(&table), self.changes.subscribe())
     }
 
     /// Marks every pool as one that takes no new work.
     pub(crate) fn drain(&self) {
-        let mut pools = self.pools.lock().expect("no holder panics");
-        for pool in pools.iter_mut() {
-            pool.draining = true;
-            let _watched = self.changes.send(pool.clone());
-        }
+        let pools = self.table.lock().expect("no holder panics").pools.len();
+        (0..pools).for_each(|it| self.set_draining(it, true));
+    }
+
+    pub(crate) fn set_draining(&self, pool: usize, draining: bool) {
+        self.change(pool, |it| it.draining = draining);
     }
 
     /// Changes one replica and tells the watchers, if it really changed.
     pub(crate) fn update(&self, pool: usize, replica: usize, change: impl FnOnce(&mut Replica)) {
-        let mut pools = self.pools.lock().expect("no holder panics");
-        let before = pools[pool].clone();
-        change(&mut pools[pool].replicas[replica]);
-        if before != pools[pool] {
+        self.change(pool, |it| change(&mut it.replicas[replica]));
+    }
+
+    fn change(&self, pool: usize, change: impl FnOnce(&mut Pool)) {
+        let mut table = self.table.lock().expect("no holder panics");
+        let before = table.pools[pool].clone();
+        change(&mut table.pools[pool]);
+        if before != table.pools[pool] {
             // Sent under the lock, so that changes are seen in their order. Nobody may be watching.
-            let _watched = self.changes.send(pools[pool].clone());
+            let _watched = self.changes.send(WatchEvent::Pool(table.pools[pool].clone()));
         }
     }
 
-    /// Why the host is not ready; empty when every managed pool has a ready replica. A server that
-    /// somebody else runs is not this host's to bring up.
+    /// What a replica is expected to need.
+    pub(crate) fn needs(&self, pool: usize, replica: usize) -> Vec<MemoryNeed> {
+        let table = self.table.lock().expect("no holder panics");
+        table.pools[pool].replicas[replica].memory.clone()
+    }
+
+    /// Where an order for a replica goes.
+    pub(crate) fn find_replica(&self, id: &str) -> Option<(usize, usize)> {
+        let table = self.table.lock().expect("no holder panics");
+        table.pools.iter().enumerate().find_map(|(pool, it)| {
+            let replica = it.replicas.iter().position(|it| it.replica_id == id)?;
+            Some((pool, replica))
+        })
+    }
+
+    pub(crate) fn find_pool(&self, id: &str) -> Option<usize> {
+        let table = self.table.lock().expect("no holder panics");
+        table.pools.iter().position(|it| it.pool_id == id)
+    }
+
+    /// Why the host is not ready; empty when every managed pool has a replica that is ready, or
+    /// rests until it is wanted. A server that somebody else runs is not this host's to bring up.
     pub(crate) fn unready(&self) -> Vec<String> {
-        let pools = self.pools.lock().expect("no holder panics");
-        let ready = |pool: &&Pool| pool.replicas.iter().any(|it| it.state == ReplicaState::Ready);
-        let managed = pools.iter().filter(|it| it.origin == Origin::Managed);
+        let table = self.table.lock().expect("no holder panics");
+        let serves =
+            |it: &Replica| matches!(it.state, ReplicaState::Ready | ReplicaState::Unloaded);
+        let ready = |pool: &&Pool| pool.replicas.iter().any(serves);
+        let managed = table.pools.iter().filter(|it| it.origin == Origin::Managed);
         managed.filter(|it| !ready(it)).map(reason).collect()
     }
 }
@@ -87,6 +119,7 @@ fn reason(pool: &Pool) -> String {
 
 fn state_name(state: ReplicaState) -> &'static str {
     match state {
+        ReplicaState::Unloaded => "unloaded",
         ReplicaState::Starting => "starting",
         ReplicaState::Loading => "loading",
         ReplicaState::Probing => "probing",
@@ -98,7 +131,15 @@ fn state_name(state: ReplicaState) -> &'static str {
     }
 }
 
-fn pool(pool: &PoolConfig, config: &ManagerConfig) -> Pool {
+fn pool(pool: &PoolConfig) -> Pool {
+    // On demand, before its first load: as configured.
+    let (slots, context_tokens) = match (&pool.source, pool.residency) {
+        (EngineSource::Managed { slots, context_tokens, .. }, Residency::OnDemand) => {
+            (slots.get(), context_tokens.get())
+        }
+        // The engine tells.
+        _ => (0, 0),
+    };
     let origin = match &pool.source {
         EngineSource::Managed { .. } => Origin::Managed,
         EngineSource::External { .. } => Origin::External,
@@ -111,15 +152,16 @@ fn pool(pool: &PoolConfig, config: &ManagerConfig) -> Pool {
         engine_key: None,
         engine_version: None,
         model_digest: None,
-        // Like the context: the engine tells.
-        slots: 0,
-        context_tokens: 0,
+        slots,
+        context_tokens,
         chat_template: false,
         last_error: None,
         restarts: 0,
         pid: None,
+        memory: Vec::new(),
+        load_ms: None,
+        load: None,
     };
-    let devices = config.devices.iter().filter(|it| pool.devices.contains(&it.id));
     Pool {
         pool_id: pool.id.clone(),
         engine: match pool.engine {
@@ -128,24 +170,13 @@ fn pool(pool: &PoolConfig, config: &ManagerConfig) -> Pool {
         origin,
         model_id: pool.model_id.clone(),
         model_aliases: pool.model_aliases.clone(),
-        devices: devices.map(device).collect(),
+        devices: pool.devices.clone(),
+        residency: match pool.residency {
+            Residency::Pinned => pool_api::Residency::Pinned,
+            Residency::OnDemand => pool_api::Residency::OnDemand,
+        },
+        idle_ttl_ms: pool.idle_ttl_ms,
         draining: false,
         replicas: (0..pool.replicas.get()).map(replica).collect(),
     }
-}
-
-fn device(device: &config_schema::Device) -> Device {
-    Device {
-        device_id: device.id.clone(),
-        kind: match device.kind {
-            config_schema::DeviceKind::Cpu => "cpu".into(),
-        },
-        memory_total_bytes: device_bytes(device),
-    }
-}
-
-/// Declared, or what the machine has.
-pub(crate) fn device_bytes(device: &config_schema::Device) -> u64 {
-    let declared = device.memory_mib.map(|it| it.saturating_mul(1 << 20));
-    declared.or_else(|| meminfo("MemTotal:")).unwrap_or(u64::MAX)
 }

@@ -5,10 +5,17 @@
 
 mod api;
 mod app;
+mod devices;
 mod digest;
+mod drain;
+mod durable;
 mod engine;
 pub mod guard;
 mod host;
+mod jobs;
+mod measured;
+mod memory;
+mod model;
 mod replica;
 mod supervisor;
 mod telemetry;

@@ -1,6 +1,8 @@
 //! One task per replica: waits for what happens, asks the supervisor, does what it says.
 
 mod ask;
+mod load;
+mod orders;
 mod reach;
 
 use std::path::PathBuf;
@@ -8,17 +10,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config_schema::{EngineSource, ManagerConfig, PoolConfig};
+use config_schema::{EngineSource, ManagerConfig, PoolConfig, Residency};
 use llamacpp::LlamaCpp;
 use pool_api::ReplicaState;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::devices::Devices;
 use crate::digest::Digests;
-use crate::engine::{EngineCommand, Environment, Needs, Ports, Process};
-use crate::host::{Host, device_bytes};
+use crate::engine::{EngineCommand, Environment, Ports, Process};
+use crate::host::Host;
+use crate::jobs::Jobs;
+use crate::measured::Measured;
+use crate::memory::{Hold, Memory};
 use crate::supervisor::{Effect, Event, Failure, Policy, Supervisor};
 use crate::telemetry::Telemetry;
+pub(crate) use orders::{Inbox, Ordered, Outbox, Wished};
 use reach::Reach;
 
 /// What the replicas of a host share.
@@ -29,6 +37,14 @@ pub(crate) struct Site {
     pub(crate) environment: Environment,
     pub(crate) ports: Ports,
     pub(crate) digests: Digests,
+    pub(crate) devices: Arc<Devices>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) measured: Measured,
+    pub(crate) jobs: Jobs,
+    /// Where each replica takes its orders, by pool.
+    pub(crate) outboxes: Vec<Vec<Outbox>>,
+    /// Jobs of whole pools.
+    pub(crate) tracker: TaskTracker,
     /// Cancelled first: take nothing new.
     pub(crate) drain: CancellationToken,
     /// Cancelled when the drain is over: stop the engines.
@@ -37,7 +53,22 @@ pub(crate) struct Site {
     pub(crate) hurry: CancellationToken,
 }
 
-type Question = Pin<Box<dyn Future<Output = Event> + Send>>;
+/// Which pool, and which of its replicas.
+pub(crate) type Place = (usize, usize);
+
+type Question = Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+/// An event, and what came with it.
+struct Answered {
+    event: Event,
+    hold: Option<Hold>,
+}
+
+impl From<Event> for Answered {
+    fn from(event: Event) -> Self {
+        Self { event, hold: None }
+    }
+}
 
 pub(crate) struct ReplicaTask {
     site: Arc<Site>,
@@ -49,8 +80,13 @@ pub(crate) struct ReplicaTask {
     /// Where the present incarnation is reached.
     engine: Option<Arc<LlamaCpp>>,
     at: Option<Reach>,
+    /// The memory of the engine that runs, or is about to.
+    hold: Option<Hold>,
     /// The one question under way.
     question: Option<Question>,
+    inbox: Inbox,
+    /// The job that is under way here.
+    job: Option<Ordered>,
     /// How far the end has come: what the supervisor was told of drain, stop and hurry.
     told: Told,
 }
@@ -64,10 +100,11 @@ enum Told {
 }
 
 impl ReplicaTask {
-    pub(crate) fn new(site: Arc<Site>, pool_index: usize, index: usize) -> Self {
+    pub(crate) fn new(site: Arc<Site>, (pool_index, index): Place, inbox: Inbox) -> Self {
         let pool = &site.config.pools[pool_index];
         let policy = Policy {
             managed: matches!(pool.source, EngineSource::Managed { .. }),
+            on_demand: pool.residency == Residency::OnDemand,
             start_timeout_ms: pool.start_timeout_ms,
             stop_grace_ms: match &pool.source {
                 EngineSource::Managed { stop_grace_ms, .. } => *stop_grace_ms,
@@ -81,7 +118,10 @@ impl ReplicaTask {
             process: None,
             engine: None,
             at: None,
+            hold: None,
             question: None,
+            inbox,
+            job: None,
             told: Told::Nothing,
             site,
             pool_index,
@@ -98,7 +138,9 @@ impl ReplicaTask {
         while self.supervisor.state() != ReplicaState::Stopped {
             let event = self.next_event().await;
             self.apply(event).await;
+            self.settle_job();
         }
+        self.abandon_job();
     }
 
     async fn next_event(&mut self) -> Event {
@@ -107,6 +149,7 @@ impl ReplicaTask {
         tokio::select! {
             exit = exited(&mut self.process) => {
                 self.process = None;
+                self.hold = None;
                 self.reach(None);
                 self.question = None;
                 Event::Exited { cause: exit.0, kind: exit.1 }
@@ -115,10 +158,12 @@ impl ReplicaTask {
                 self.told = told.0;
                 told.1
             }
-            event = answered(&mut self.question) => {
+            answer = answered(&mut self.question) => {
                 self.question = None;
-                event
+                self.hold = answer.hold.or(self.hold.take());
+                answer.event
             }
+            Some(ordered) = self.inbox.recv() => self.ordered(ordered),
             () = sleep_until(at) => Event::Tick,
         }
     }
@@ -139,9 +184,18 @@ impl ReplicaTask {
     async fn perform(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Check => self.check(),
+            Effect::Reserve => self.reserve(),
             Effect::Spawn => return Some(self.spawn().await),
-            Effect::AskHealth => self.ask(ask::health),
+            Effect::AskHealth => {
+                self.ask(ask::health);
+                return self.progress();
+            }
             Effect::Probe => self.ask(ask::probe),
+            Effect::AwaitIdle => self.ask(ask::await_idle),
+            Effect::Forget => {
+                self.question = None;
+                self.hold = self.hold.take().filter(|_| self.process.is_some());
+            }
             Effect::Kill => {
                 self.question = None;
                 if let Some(process) = &mut self.process {
@@ -163,7 +217,8 @@ impl ReplicaTask {
         None
     }
 
-    fn ready(&self, took_ms: u64) {
+    fn ready(&mut self, took_ms: u64) {
+        self.measure(took_ms);
         let pool = self.pool();
         tracing::info!(
             pool_id = %pool.id, replica_id = %self.replica_id(), model_id = %pool.model_id,
@@ -186,25 +241,26 @@ impl ReplicaTask {
         );
         if loading {
             self.site.telemetry.load_failed(&pool.model_id, kind);
+            self.load_failed(kind);
         }
     }
 
     fn check(&mut self) {
-        match &self.pool().source {
-            EngineSource::Managed { model_path, .. } => {
-                let named = &self.pool().devices;
-                let devices = self.site.config.devices.iter().filter(|it| named.contains(&it.id));
-                let device_bytes = devices.map(device_bytes).fold(0, u64::saturating_add);
-                let needs = Needs { model: model_path.clone(), device_bytes };
-                self.question = Some(Box::pin(ask::check(needs)));
-            }
-            EngineSource::External { url, key_file, .. } => {
-                let reach = Reach::external(url.clone(), key_file.clone());
-                let event = Event::Checked(reach.as_ref().map(|_| ()).map_err(Clone::clone));
-                self.reach(reach.ok());
-                self.question = Some(Box::pin(std::future::ready(event)));
-            }
+        if let EngineSource::External { url, key_file, .. } = &self.pool().source {
+            let reach = Reach::external(url.clone(), key_file.clone());
+            let event = Event::Checked(reach.as_ref().map(|_| ()).map_err(Clone::clone));
+            self.reach(reach.ok());
+            self.question = Some(Box::pin(std::future::ready(event.into())));
+        } else {
+            let site = Arc::clone(&self.site);
+            let check = load::check(site, self.pool_index, self.index);
+            self.question = Some(Box::pin(async { check.await.into() }));
         }
+    }
+
+    fn reserve(&mut self) {
+        self.question =
+            Some(Box::pin(load::reserve(Arc::clone(&self.site), self.pool_index, self.index)));
     }
 
     fn reach(&mut self, at: Option<Reach>) {
@@ -219,7 +275,10 @@ impl ReplicaTask {
                 self.publish_digest();
                 Event::Spawned
             }
-            Err(cause) => Event::SpawnFailed { cause },
+            Err(cause) => {
+                self.hold = None;
+                Event::SpawnFailed { cause }
+            }
         }
     }
 
@@ -261,7 +320,8 @@ impl ReplicaTask {
         F: Future<Output = Event> + Send + 'static,
     {
         let engine = self.engine.clone().expect("a question comes after a check or a start");
-        self.question = Some(Box::pin(question(engine)));
+        let question = question(engine);
+        self.question = Some(Box::pin(async { question.await.into() }));
     }
 
     /// Writes what is known into the host's table.
@@ -273,6 +333,7 @@ impl ReplicaTask {
         };
         self.site.host.update(self.pool_index, self.index, |it| {
             it.state = supervisor.state();
+            it.load = load::told(supervisor);
             it.incarnation = supervisor.incarnation();
             it.restarts = supervisor.restarts();
             it.last_error = supervisor.last_error().map(str::to_owned);
@@ -315,7 +376,7 @@ async fn exited(process: &mut Option<Process>) -> (String, Failure) {
     }
 }
 
-async fn answered(question: &mut Option<Question>) -> Event {
+async fn answered(question: &mut Option<Question>) -> Answered {
     match question {
         Some(question) => question.await,
         None => std::future::pending().await,

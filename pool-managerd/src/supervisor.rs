@@ -27,15 +27,20 @@ const STABLE_MS: Millis = 60_000;
 pub(crate) struct Policy {
     /// False for a server that somebody else runs.
     pub(crate) managed: bool,
+    /// Loaded by order only.
+    pub(crate) on_demand: bool,
+    /// Without any progress.
     pub(crate) start_timeout_ms: Millis,
     pub(crate) stop_grace_ms: Millis,
     pub(crate) restart: Restart,
 }
 
-/// What is wanted of the replica; it only ever moves downwards.
+/// What is wanted of the replica; from `Drain` it only ever moves downwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     Run,
+    /// Not in memory.
+    Rest,
     Drain,
     Stop,
 }
@@ -48,14 +53,21 @@ pub(crate) struct Supervisor {
     incarnation: u64,
     /// A process of ours exists.
     alive: bool,
+    /// Memory is being set aside for one.
+    reserving: bool,
     /// This incarnation was ready once.
     was_ready: bool,
     /// Start of the load under way, or of readiness.
     since: Millis,
+    /// When the load last got on, and how far.
+    progress: (Millis, u32),
+    /// An order to rest has waited for this engine to be idle, until then.
+    patience: Option<Millis>,
     due: Option<Millis>,
     silences: u32,
     /// Failures since the last stable run.
     failures: u32,
+    restarts: u64,
     down_by: Option<Failure>,
     properties: Option<Properties>,
     last_error: Option<String>,
@@ -66,15 +78,19 @@ impl Supervisor {
     pub(crate) fn new(policy: Policy) -> Self {
         Self {
             policy,
-            wish: Wish::Run,
+            wish: if policy.on_demand { Wish::Rest } else { Wish::Run },
             state: ReplicaState::Starting,
             incarnation: 0,
             alive: false,
+            reserving: false,
             was_ready: false,
             since: 0,
+            progress: (0, 0),
+            patience: None,
             due: Some(0),
             silences: 0,
             failures: 0,
+            restarts: 0,
             down_by: None,
             properties: None,
             last_error: None,
@@ -89,13 +105,27 @@ impl Supervisor {
         self.incarnation
     }
 
-    /// Starts of ours after the first; what others restart is not counted.
+    /// Starts of ours after a failure; what others restart is not counted, nor are loads by order.
     pub(crate) fn restarts(&self) -> u64 {
-        if self.policy.managed { self.incarnation.saturating_sub(1) } else { 0 }
+        self.restarts
     }
 
     pub(crate) fn properties(&self) -> Option<&Properties> {
         self.properties.as_ref()
+    }
+
+    /// A process of ours exists.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.alive
+    }
+
+    pub(crate) fn is_waiting_for_memory(&self) -> bool {
+        self.reserving
+    }
+
+    /// How far the load under way has come, in thousandths.
+    pub(crate) fn progress(&self) -> u32 {
+        self.progress.1
     }
 
     /// Why the replica is not ready, or why it last was not.
@@ -109,15 +139,25 @@ impl Supervisor {
 
     /// `random` is uniform over all of u32.
     pub(crate) fn apply(&mut self, now: Millis, event: Event, random: u32) -> Vec<Effect> {
+        self.reserving &= matches!(event, Event::Tick | Event::Load | Event::Progressed { .. });
         match event {
             Event::Tick if self.due.is_some_and(|it| it <= now) => self.tick(now, random),
             Event::Tick => Vec::new(),
-            Event::Checked(_) | Event::SpawnFailed { .. } if self.wish != Wish::Run => {
+            Event::Checked(_) | Event::Reserved(_) | Event::SpawnFailed { .. }
+                if self.is_over() =>
+            {
                 self.stopped()
             }
-            Event::Checked(Ok(())) if self.policy.managed => vec![Effect::Spawn],
-            Event::Checked(Ok(())) => vec![Effect::AskHealth],
             Event::Checked(Err(cause)) => self.fail(now, cause, Failure::Check, random),
+            // What was being checked or awaited is not wanted any more.
+            Event::Checked(Ok(())) | Event::Reserved(_) if self.wish == Wish::Rest => self.rested(),
+            Event::Checked(Ok(())) if self.policy.managed => {
+                self.reserving = true;
+                vec![Effect::Reserve]
+            }
+            Event::Checked(Ok(())) => vec![Effect::AskHealth],
+            Event::Reserved(Ok(())) => vec![Effect::Spawn],
+            Event::Reserved(Err(cause)) => self.fail(now, cause, Failure::Memory, random),
             Event::SpawnFailed { cause } => self.fail(now, cause, Failure::Spawn, random),
             Event::Spawned => self.spawned(now),
             Event::Exited { cause, kind } => self.exited(now, cause, kind, random),
@@ -125,6 +165,15 @@ impl Supervisor {
             Event::Answered(_) | Event::Probed(_) if self.wish != Wish::Run => Vec::new(),
             Event::Answered(answer) => self.answered(now, answer, random),
             Event::Probed(result) => self.probed(now, result, random),
+            Event::Progressed { permille } => {
+                if self.progress.1 < permille {
+                    self.progress = (now, permille);
+                }
+                Vec::new()
+            }
+            Event::Load => self.load(now),
+            Event::Unload { patience_ms } => self.unload(now, patience_ms),
+            Event::Idle => self.idle(now),
             Event::Drain => self.drain(),
             Event::Stop => self.stop(now),
             Event::Hurry if self.alive => vec![Effect::Kill],
@@ -134,26 +183,128 @@ impl Supervisor {
 
     fn tick(&mut self, now: Millis, random: u32) -> Vec<Effect> {
         self.due = None;
-        if self.wish != Wish::Run {
+        if self.patience.take().is_some() {
+            return self.impatient(now);
+        }
+        if self.alive && (self.wish != Wish::Run || self.state == ReplicaState::Draining) {
             // The grace is over.
-            return if self.alive { vec![Effect::Kill] } else { Vec::new() };
+            return vec![Effect::Kill];
+        }
+        if self.is_over() {
+            return Vec::new();
         }
         match self.state {
             ReplicaState::Starting if !self.alive => vec![Effect::Check],
             // A process that is not reaped yet holds its memory; its exit brings us back.
             ReplicaState::Backoff | ReplicaState::Unready if self.alive => Vec::new(),
+            ReplicaState::Backoff if self.wish == Wish::Rest => self.rested(),
             ReplicaState::Backoff | ReplicaState::Unready => vec![Effect::Check],
             ReplicaState::Starting | ReplicaState::Loading | ReplicaState::Probing => {
                 let limit = self.policy.start_timeout_ms;
-                if self.policy.managed && limit <= now.saturating_sub(self.since) {
-                    let cause = format!("engine was not ready within {limit} ms");
+                if self.policy.managed && limit <= now.saturating_sub(self.progress.0) {
+                    let cause = format!("engine made no progress for {limit} ms while it started");
                     return self.fail(now, cause, Failure::StartTimeout, random);
                 }
                 vec![Effect::AskHealth]
             }
             ReplicaState::Ready => vec![Effect::AskHealth],
-            ReplicaState::Draining | ReplicaState::Stopped => Vec::new(),
+            ReplicaState::Unloaded | ReplicaState::Draining | ReplicaState::Stopped => Vec::new(),
         }
+    }
+
+    /// The daemon ends: nothing new is begun.
+    fn is_over(&self) -> bool {
+        matches!(self.wish, Wish::Drain | Wish::Stop)
+    }
+
+    /// Begins a load, or one after the unload that is under way.
+    fn load(&mut self, now: Millis) -> Vec<Effect> {
+        if self.wish != Wish::Rest {
+            return Vec::new();
+        }
+        self.wish = Wish::Run;
+        match self.state {
+            ReplicaState::Draining if self.patience.take().is_some() => self.back_to_service(now),
+            ReplicaState::Unloaded => self.begin_load(now),
+            // Its first check is under way, or its backoff: both go on to a load.
+            ReplicaState::Starting
+            | ReplicaState::Loading
+            | ReplicaState::Probing
+            | ReplicaState::Ready
+            | ReplicaState::Draining
+            | ReplicaState::Backoff
+            | ReplicaState::Unready
+            | ReplicaState::Stopped => {}
+        }
+        Vec::new()
+    }
+
+    fn begin_load(&mut self, now: Millis) {
+        self.state = ReplicaState::Starting;
+        self.down_by = None;
+        self.progress = (now, 0);
+        self.due = Some(now);
+    }
+
+    fn back_to_service(&mut self, now: Millis) {
+        self.wish = Wish::Run;
+        self.state = ReplicaState::Ready;
+        self.silences = 0;
+        self.due = Some(now + CALM_POLL_MS);
+    }
+
+    fn unload(&mut self, now: Millis, patience_ms: Millis) -> Vec<Effect> {
+        if self.wish != Wish::Run || !self.policy.managed {
+            return Vec::new();
+        }
+        self.wish = Wish::Rest;
+        match self.state {
+            ReplicaState::Ready => {
+                self.state = ReplicaState::Draining;
+                self.patience = Some(now + patience_ms);
+                self.due = self.patience;
+                vec![Effect::AwaitIdle]
+            }
+            ReplicaState::Starting | ReplicaState::Loading | ReplicaState::Probing => {
+                if !self.alive {
+                    self.rested();
+                    return vec![Effect::Forget];
+                }
+                self.terminate(now)
+            }
+            ReplicaState::Backoff | ReplicaState::Unready if self.alive => {
+                self.state = ReplicaState::Draining;
+                Vec::new()
+            }
+            ReplicaState::Backoff | ReplicaState::Unready => self.rested(),
+            ReplicaState::Unloaded | ReplicaState::Draining | ReplicaState::Stopped => Vec::new(),
+        }
+    }
+
+    /// Nothing runs on an engine that is to rest.
+    fn idle(&mut self, now: Millis) -> Vec<Effect> {
+        if self.wish != Wish::Rest || self.patience.take().is_none() {
+            return Vec::new();
+        }
+        self.terminate(now)
+    }
+
+    fn terminate(&mut self, now: Millis) -> Vec<Effect> {
+        self.state = ReplicaState::Draining;
+        self.due = Some(now + self.policy.stop_grace_ms);
+        vec![Effect::Terminate]
+    }
+
+    /// The engine is still busy, and was to rest only if it was not.
+    fn impatient(&mut self, now: Millis) -> Vec<Effect> {
+        self.back_to_service(now);
+        vec![Effect::Forget]
+    }
+
+    fn rested(&mut self) -> Vec<Effect> {
+        self.state = ReplicaState::Unloaded;
+        self.due = None;
+        Vec::new()
     }
 
     fn spawned(&mut self, now: Millis) -> Vec<Effect> {
@@ -162,7 +313,10 @@ impl Supervisor {
         self.state = ReplicaState::Starting;
         self.due = Some(now + STARTING_POLL_MS);
         match self.down_by {
-            Some(cause) if 1 < self.incarnation => vec![Effect::Restarted { cause }],
+            Some(cause) if 1 < self.incarnation => {
+                self.restarts += 1;
+                vec![Effect::Restarted { cause }]
+            }
             Some(_) | None => Vec::new(),
         }
     }
@@ -171,6 +325,7 @@ impl Supervisor {
         self.incarnation += 1;
         self.was_ready = false;
         self.since = now;
+        self.progress = (now, 0);
         self.silences = 0;
     }
 
@@ -183,7 +338,8 @@ impl Supervisor {
             ReplicaState::Starting | ReplicaState::Loading | ReplicaState::Unready => {
                 self.answered_by_external(now, answer, random)
             }
-            ReplicaState::Probing
+            ReplicaState::Unloaded
+            | ReplicaState::Probing
             | ReplicaState::Draining
             | ReplicaState::Backoff
             | ReplicaState::Stopped => Vec::new(),
@@ -212,7 +368,7 @@ impl Supervisor {
         match answer {
             Answer::Ready => {
                 self.state = ReplicaState::Probing;
-                self.due = Some(self.since + self.policy.start_timeout_ms);
+                self.due = Some(now + self.policy.start_timeout_ms);
                 return vec![Effect::Probe];
             }
             Answer::Loading => self.state = ReplicaState::Loading,
@@ -273,20 +429,29 @@ impl Supervisor {
 
     fn exited(&mut self, now: Millis, cause: String, kind: Failure, random: u32) -> Vec<Effect> {
         self.alive = false;
-        if self.wish != Wish::Run {
+        if self.is_over() {
             return self.stopped();
         }
         match self.state {
+            // It rests, or is wanted again already.
+            ReplicaState::Draining => {
+                self.patience = None;
+                if self.wish == Wish::Run {
+                    self.begin_load(now);
+                    return Vec::new();
+                }
+                self.rested()
+            }
             // We killed it ourselves and know why.
             ReplicaState::Backoff | ReplicaState::Unready => {
                 self.due = self.due.or(Some(now));
                 Vec::new()
             }
-            ReplicaState::Starting
+            ReplicaState::Unloaded
+            | ReplicaState::Starting
             | ReplicaState::Loading
             | ReplicaState::Probing
             | ReplicaState::Ready
-            | ReplicaState::Draining
             | ReplicaState::Stopped => self.fail(now, cause, kind, random),
         }
     }
@@ -297,16 +462,39 @@ impl Supervisor {
         if ready && STABLE_MS <= now.saturating_sub(self.since) {
             self.failures = 0;
         }
-        let wait = self.backoff(kind, random);
         self.failures += 1;
         self.down_by = Some(kind);
-        let configuration = matches!(kind, Failure::Check | Failure::Spawn);
-        self.state = if configuration || !self.policy.managed {
+        let given_up =
+            self.policy.managed && self.policy.restart.breaker_failures.get() <= self.failures;
+        let wait =
+            if given_up { self.policy.restart.breaker_ms } else { self.backoff(kind, random) };
+        let hopeless = match kind {
+            Failure::Check | Failure::Spawn => true,
+            // Who holds it may be asked to go: a model on demand can be planned for.
+            Failure::Memory => !self.policy.on_demand,
+            Failure::Exit
+            | Failure::Signal
+            | Failure::DeviceOom
+            | Failure::HostOom
+            | Failure::StartTimeout
+            | Failure::Health
+            | Failure::Probe => false,
+        };
+        self.state = if hopeless || given_up || !self.policy.managed {
             ReplicaState::Unready
         } else {
             ReplicaState::Backoff
         };
-        self.last_error = Some(cause);
+        self.last_error = Some(if given_up {
+            let failures = self.failures;
+            format!("given up for {} s after {failures} failures in a row: {cause}", wait / 1_000)
+        } else {
+            cause
+        });
+        if self.policy.on_demand && !ready {
+            // Whoever wants it orders it again.
+            self.wish = Wish::Rest;
+        }
         self.due = Some(now + wait);
         let down = Effect::Down { cause: kind, loading: self.policy.managed && !ready };
         [down].into_iter().chain(self.alive.then_some(Effect::Kill)).collect()
@@ -318,7 +506,7 @@ impl Supervisor {
             return CALM_POLL_MS;
         }
         let restart = self.policy.restart;
-        let doubled = restart.backoff_ms.saturating_mul(1 << self.failures.min(20));
+        let doubled = restart.backoff_ms.saturating_mul(1 << (self.failures - 1).min(20));
         let full = doubled.min(restart.backoff_max_ms);
         // Full jitter, with a floor: replicas that fell together come back apart, and an engine
         // that exits at once never spins.
@@ -326,9 +514,10 @@ impl Supervisor {
     }
 
     fn drain(&mut self) -> Vec<Effect> {
-        if self.wish == Wish::Run {
+        if matches!(self.wish, Wish::Run | Wish::Rest) {
             self.wish = Wish::Drain;
             self.due = None;
+            self.patience = None;
         }
         if self.state == ReplicaState::Ready {
             self.state = ReplicaState::Draining;

@@ -37,7 +37,8 @@ impl Telemetry {
     pub(crate) fn load_failed(&self, model: &str, cause: Failure) {
         let outcome = match cause {
             // Refused before anything was loaded.
-            Failure::Check | Failure::Spawn => "refused",
+            Failure::Check | Failure::Memory | Failure::Spawn => "refused",
+            Failure::DeviceOom | Failure::HostOom => "oom",
             Failure::Exit
             | Failure::Signal
             | Failure::StartTimeout

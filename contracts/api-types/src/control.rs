@@ -35,12 +35,12 @@ pub enum ModelState {
     Active,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PoolList {
     pub pools: Vec<Pool>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Pool {
     pub pool_id: String,
     pub engine: String,
@@ -48,16 +48,19 @@ pub struct Pool {
     pub origin: String,
     pub model_id: String,
     pub devices: Vec<String>,
+    /// `pinned` or `on_demand`.
+    pub residency: String,
     pub draining: bool,
     /// Whether this pool's manager answers.
     pub reachable: bool,
     pub replicas: Vec<Replica>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Replica {
     pub replica_id: String,
-    /// `starting`, `loading`, `probing`, `ready`, `draining`, `backoff`, `unready`, `stopped`.
+    /// `unloaded`, `starting`, `loading`, `probing`, `ready`, `draining`, `backoff`, `unready`,
+    /// `stopped`.
     pub state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_version: Option<String>,
@@ -69,10 +72,63 @@ pub struct Replica {
     pub slots: u32,
     /// Slots that run a task or wait for the engine to confirm that they are free.
     pub slots_busy: u32,
-    /// Starts after the first.
+    /// Starts after a failure.
     pub restarts: u64,
+    /// What it takes in memory, on all its devices together; 0 until known.
+    pub memory_bytes: u64,
+    /// How far the load under way has come, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_progress: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+/// Body of `POST /v1/pools/{id}/drain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// How long running tasks may finish; then those that can go on elsewhere are stopped and
+    /// resumed there. 0: at once.
+    #[schema(minimum = 0, maximum = 86_400_000)]
+    pub deadline_ms: u64,
+}
+
+/// What was ordered for a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainStatus {
+    pub pool_id: String,
+    pub draining: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceList {
+    pub devices: Vec<Device>,
+}
+
+/// What engines of a host run on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Device {
+    pub device_id: String,
+    /// Base URL of the pool manager whose host it is in.
+    pub manager: String,
+    /// `cpu`, `nvidia`, `rocm` or `metal`.
+    pub kind: String,
+    /// As the driver calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    pub memory_total_bytes: u64,
+    /// What models may fill.
+    pub memory_usable_bytes: u64,
+    /// What loaded models take.
+    pub memory_models_bytes: u64,
+    /// `healthy`, `failed` or `lost`.
+    pub health: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Whether this device's manager answers.
+    pub reachable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -10,7 +10,7 @@ use crate::{Admission, FinishReason};
 
 /// The task waits. Sent when a reader joins and when the position or the reason changed, at most once
 /// a second.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Queued {
     /// First event of a stream that was asked for together with the task.
@@ -25,6 +25,9 @@ pub enum Queued {
         /// From now.
         predicted_start_ms: u64,
         reason: QueuedReason,
+        /// How far the load that it waits for has come, from 0 to 1; absent before one has begun.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        load_progress: Option<f64>,
     },
 }
 

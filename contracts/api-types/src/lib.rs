@@ -10,9 +10,9 @@ mod request;
 mod task;
 
 pub use control::{
-    Capabilities, EngineCapability, Model, ModelCapability, ModelList, ModelState, Pool,
-    PoolHealth, PoolHealthMetrics, PoolList, Queue, QueueLane, Readiness, Replica, ReplicaSet,
-    ReplicaSetList, Swap, SwapDirection,
+    Capabilities, Device, DeviceList, DrainRequest, DrainStatus, EngineCapability, Model,
+    ModelCapability, ModelList, ModelState, Pool, PoolHealth, PoolHealthMetrics, PoolList, Queue,
+    QueueLane, Readiness, Replica, ReplicaSet, ReplicaSetList, Swap, SwapDirection,
 };
 pub use error::{Detail, ErrorCode, ErrorEnvelope};
 pub use event::{

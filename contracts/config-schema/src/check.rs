@@ -1,14 +1,16 @@
 //! Rules between keys. They look at the tree, so that they hold where other keys are wrong; what
 //! one value must look like stands in the schema.
 
+mod pools;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
 use crate::config::{
-    BACKOFF_MAX_MS, BACKOFF_MS, DEFAULT_TENANT, MANAGER_PORT, ORCHESTRATOR_PORT,
-    QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QUEUE_MODELS,
+    DEFAULT_TENANT, MANAGER_PORT, ORCHESTRATOR_PORT, QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM,
+    QUEUE_MODELS,
 };
 use crate::problem::{Problem, nearest, shown};
 use crate::tree::Tree;
@@ -26,6 +28,8 @@ pub(crate) fn check(tree: &Tree, problems: &mut Vec<Problem>) {
     if document["profile"] == "team" && addressed && !keyed {
         rules.broken("/profile", "\"team\" without a key", "home, or a key in /keys");
     }
+    rules.listens_once("/bind", &document["bind"]);
+    rules.listens_once("/pool_manager/bind", &manager["bind"]);
     rules.ports(document);
     rules.keys(&document["keys"]);
     rules.tenants(document);
@@ -34,14 +38,8 @@ pub(crate) fn check(tree: &Tree, problems: &mut Vec<Problem>) {
     rules.ids("/models", &document["models"]);
     let devices = rules.ids("/pool_manager/devices", &manager["devices"]);
     rules.ids("/pool_manager/pools", &manager["pools"]);
-    for (index, pool) in manager["pools"].as_array().into_iter().flatten().enumerate() {
-        let at = format!("/pool_manager/pools/{index}");
-        rules.source(&at, pool);
-        rules.restart(&at, &pool["restart"]);
-        if let Some(known) = &devices {
-            rules.devices(&at, pool, known);
-        }
-    }
+    rules.devices(&manager["devices"]);
+    rules.pools(manager, devices.as_ref());
 }
 
 struct Rules<'a> {
@@ -58,6 +56,18 @@ impl Rules<'_> {
             expected: expected.into(),
             suggestion: None,
         });
+    }
+
+    /// Nothing can listen twice in one place.
+    fn listens_once(&mut self, at: &str, bind: &Value) {
+        let mut seen = BTreeSet::new();
+        for (index, address) in bind.as_array().into_iter().flatten().enumerate() {
+            let Some(address) = address_of(address) else { continue };
+            if address.port() != 0 && !seen.insert(address) {
+                let found = format!("{address} again");
+                self.broken(&format!("{at}/{index}"), found, "each address once");
+            }
+        }
     }
 
     /// An address that other machines can reach needs a guard.
@@ -212,85 +222,6 @@ impl Rules<'_> {
             }
         }
         all_read.then_some(seen)
-    }
-
-    /// A pool either runs its engine or uses one that runs elsewhere.
-    fn source(&mut self, at: &str, pool: &Value) {
-        if !pool.is_object() {
-            return;
-        }
-        if pool["external"].is_null() {
-            if pool["model"].is_object() && pool["model"]["path"].is_null() {
-                self.broken(
-                    &format!("{at}/model/path"),
-                    "nothing",
-                    "a model file, which a managed engine needs (or `external: {url: …}`)",
-                );
-            }
-            return;
-        }
-        for key in ["bin", "flags", "env"] {
-            let is_empty = match &pool[key] {
-                Value::Null => true,
-                Value::Array(items) => items.is_empty(),
-                Value::Object(entries) => entries.is_empty(),
-                Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-            };
-            if !is_empty {
-                self.broken(
-                    &format!("{at}/{key}"),
-                    format!("`{key}` beside `external`"),
-                    "neither `bin`, `flags` nor `env`: somebody else runs that server",
-                );
-            }
-        }
-        if let Some(replicas) = pool["replicas"].as_u64()
-            && replicas > 1
-        {
-            let expected = "1: an external server is one replica";
-            self.broken(&format!("{at}/replicas"), replicas.to_string(), expected);
-        }
-    }
-
-    fn restart(&mut self, at: &str, restart: &Value) {
-        let given = |key: &str, default: u64| match &restart[key] {
-            Value::Null => Some(default),
-            value => value.as_u64(),
-        };
-        if let (Some(first), Some(longest)) =
-            (given("backoff_ms", BACKOFF_MS), given("backoff_max_ms", BACKOFF_MAX_MS))
-            && longest < first
-        {
-            self.broken(
-                &format!("{at}/restart"),
-                format!("backoff_ms {first} above backoff_max_ms {longest}"),
-                "backoff_ms ≤ backoff_max_ms",
-            );
-        }
-    }
-
-    /// A pool names devices that there are, and names some where there is a choice.
-    fn devices(&mut self, at: &str, pool: &Value, declared: &BTreeSet<&str>) {
-        let fallback = BTreeSet::from(["cpu0"]);
-        let known = if declared.is_empty() { &fallback } else { declared };
-        let list = || known.iter().copied().collect::<Vec<_>>().join(", ");
-        if pool.is_object() && pool["devices"].is_null() && known.len() > 1 {
-            let expected = format!("some of {}", list());
-            self.broken(&format!("{at}/devices"), "nothing", expected);
-        }
-        for (index, device) in pool["devices"].as_array().into_iter().flatten().enumerate() {
-            let Some(name) = device.as_str() else { continue };
-            if !known.contains(name) {
-                let at = format!("{at}/devices/{index}");
-                self.problems.push(Problem {
-                    line: self.tree.line(&at),
-                    pointer: at,
-                    found: shown(device, false),
-                    expected: format!("a declared device: {}", list()),
-                    suggestion: nearest(name, known.iter().copied()),
-                });
-            }
-        }
     }
 }
 

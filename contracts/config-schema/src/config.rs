@@ -15,6 +15,8 @@ pub(crate) const MANAGER_PORT: u16 = 8421;
 /// First and longest wait before an engine is started again.
 pub(crate) const BACKOFF_MS: u64 = 250;
 pub(crate) const BACKOFF_MAX_MS: u64 = 30_000;
+/// Memory of a GPU that is left to drivers and fragmentation.
+pub(crate) const GPU_MARGIN_MIB: u64 = 256;
 pub(crate) const QUEUE_CAPACITY_HOME: u32 = 256;
 pub(crate) const QUEUE_CAPACITY_TEAM: u32 = 4_096;
 /// All models together may queue as many tasks as this number of them alone.
@@ -136,6 +138,8 @@ pub struct Deadlines {
 pub struct Swap {
     pub min_resident_ms: u64,
     pub max_wait_ms: u64,
+    /// 0: an idle model stays until its memory is needed.
+    pub idle_ttl_ms: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,6 +255,7 @@ pub struct ManagerConfig {
     pub data_dir: PathBuf,
     pub on_manager_exit: OnManagerExit,
     pub port_range: Option<(u16, u16)>,
+    pub nvml_library: Option<PathBuf>,
     pub devices: Vec<Device>,
     pub pools: Vec<PoolConfig>,
 }
@@ -267,8 +272,11 @@ pub enum OnManagerExit {
 pub struct Device {
     pub id: String,
     pub kind: DeviceKind,
-    /// `None`: what the machine has, read at start.
+    /// Of an NVIDIA GPU; `None`: the one at this device's place among those without.
+    pub uuid: Option<String>,
+    /// `None`: what the machine or the GPU has, read at start.
     pub memory_mib: Option<u64>,
+    pub margin_mib: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -276,6 +284,22 @@ pub struct Device {
 pub enum DeviceKind {
     /// The machine's processors and main memory.
     Cpu,
+    /// A GPU that NVML knows.
+    Nvidia,
+    /// An AMD GPU; its memory is stated.
+    Rocm,
+    /// An Apple GPU; its memory is stated.
+    Metal,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Residency {
+    /// Loaded at start, never evicted.
+    #[default]
+    Pinned,
+    /// Loaded when a task asks for it, unloaded when others need its memory or nobody asks.
+    OnDemand,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -294,6 +318,10 @@ pub struct PoolConfig {
     pub model_aliases: Vec<String>,
     /// Device ids, each of them in [`ManagerConfig::devices`].
     pub devices: Vec<String>,
+    /// One ratio for each device.
+    pub split: Option<Vec<u32>>,
+    pub residency: Residency,
+    pub idle_ttl_ms: Option<u64>,
     pub replicas: NonZeroU32,
     pub restart: Restart,
     pub start_timeout_ms: u64,
@@ -307,6 +335,8 @@ pub enum EngineSource {
         flags: Vec<String>,
         env: BTreeMap<String, String>,
         model_path: PathBuf,
+        /// `None`: estimated, then measured.
+        memory_mib: Option<u64>,
         context_tokens: NonZeroU32,
         slots: NonZeroU32,
         stop_grace_ms: u64,
@@ -323,4 +353,7 @@ pub enum EngineSource {
 pub struct Restart {
     pub backoff_ms: u64,
     pub backoff_max_ms: u64,
+    /// Failures in a row until the engine is given up.
+    pub breaker_failures: NonZeroU32,
+    pub breaker_ms: u64,
 }

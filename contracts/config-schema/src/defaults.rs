@@ -41,6 +41,7 @@ fn of_orchestrator(it: &Config) -> BTreeMap<&'static str, Value> {
         ("/deadlines/on_time_percent_min", json!(it.deadlines.on_time_percent_min)),
         ("/swap/min_resident_ms", json!(it.swap.min_resident_ms)),
         ("/swap/max_wait_ms", json!(it.swap.max_wait_ms)),
+        ("/swap/idle_ttl_ms", json!(it.swap.idle_ttl_ms)),
         ("/preemption/mode", json!(it.preemption.mode)),
         ("/preemption/max_per_min", json!(it.preemption.max_per_min)),
         ("/classes/mode", json!(it.classes.mode)),
@@ -88,10 +89,13 @@ fn of_manager(it: &Config) -> BTreeMap<&'static str, Value> {
 fn of_pool(it: &PoolConfig) -> Vec<(&'static str, Value)> {
     let mut all = vec![
         ("/pool_manager/pools/0/model/aliases", json!(it.model_aliases)),
+        ("/pool_manager/pools/0/residency", json!(it.residency)),
         ("/pool_manager/pools/0/replicas", json!(it.replicas)),
         ("/pool_manager/pools/0/start_timeout_ms", json!(it.start_timeout_ms)),
         ("/pool_manager/pools/0/restart/backoff_ms", json!(it.restart.backoff_ms)),
         ("/pool_manager/pools/0/restart/backoff_max_ms", json!(it.restart.backoff_max_ms)),
+        ("/pool_manager/pools/0/restart/breaker_failures", json!(it.restart.breaker_failures)),
+        ("/pool_manager/pools/0/restart/breaker_ms", json!(it.restart.breaker_ms)),
     ];
     if let EngineSource::Managed { flags, env, context_tokens, stop_grace_ms, .. } = &it.source {
         all.extend([

@@ -11,7 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::config::{
-    ClassMode, DeviceKind, EngineKind, FullPolicy, OnExceed, OnManagerExit, PreemptionMode, Profile,
+    ClassMode, DeviceKind, EngineKind, FullPolicy, OnExceed, OnManagerExit, PreemptionMode,
+    Profile, Residency,
 };
 use crate::format::{ADDRESS, BASE_URL, DIGEST, IDENTIFIER, LOG_FILTER};
 
@@ -148,6 +149,9 @@ pub struct SwapDoc {
     /// After this wait of its oldest task a model gets the right of way, in ms.
     #[schemars(range(min = 1))]
     pub max_wait_ms: Option<u64>,
+    /// A model on demand that nobody asks for is unloaded after this long, in ms; 0: only when its
+    /// memory is needed.
+    pub idle_ttl_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -300,6 +304,8 @@ pub struct ManagerDoc {
     /// Ports for managed engines, as `[first, last]`; left out: any free port.
     #[schemars(schema_with = "port_range")]
     pub port_range: Option<(u16, u16)>,
+    /// NVIDIA's management library; left out: `libnvidia-ml.so.1`, as the system finds it.
+    pub nvml_library: Option<PathBuf>,
     /// What engines may run on; left out: `cpu0`, of kind `cpu`.
     pub devices: Vec<DeviceDoc>,
     /// Engines and their models.
@@ -314,8 +320,17 @@ pub struct DeviceDoc {
     pub id: String,
     /// What it is.
     pub kind: DeviceKind,
-    /// Memory that engines may use; left out on `cpu`: what the machine has.
+    /// Which GPU, by the driver's name for it; kind `nvidia` only.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub uuid: Option<String>,
+    /// Memory that engines may use; left out: what the machine or the GPU has.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
     pub memory_mib: Option<u64>,
+    /// Memory that no model is given; left out: 256 on GPUs, 0 on `cpu`.
+    #[serde(default)]
+    pub margin_mib: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -331,6 +346,16 @@ pub struct PoolDoc {
     /// Ids from `devices`; left out: the only device there is.
     #[schemars(length(min = 1))]
     pub devices: Option<Vec<String>>,
+    /// How the model is spread over several devices, as whole ratios in their order.
+    #[serde(default)]
+    #[schemars(length(min = 1), inner(range(min = 1, max = 1000)))]
+    pub split: Option<Vec<u32>>,
+    /// Whether the model is always loaded.
+    #[serde(default)]
+    pub residency: Option<Residency>,
+    /// Overrides `swap.idle_ttl_ms` for this model.
+    #[serde(default)]
+    pub idle_ttl_ms: Option<u64>,
     /// Engine processes of this pool.
     #[serde(default)]
     #[schemars(range(min = 1))]
@@ -353,7 +378,7 @@ pub struct PoolDoc {
     #[serde(default)]
     #[schemars(extend("writeOnly" = true))]
     pub env: BTreeMap<String, String>,
-    /// Longest time from start to ready, in ms.
+    /// Longest time of a load without any progress, in ms.
     #[serde(default)]
     pub start_timeout_ms: Option<u64>,
     /// Time between SIGTERM and SIGKILL, in ms.
@@ -389,6 +414,10 @@ pub struct ModelDoc {
     /// Context of one slot, in tokens.
     #[schemars(range(min = 1))]
     pub context_tokens: Option<u32>,
+    /// Memory that the loaded model takes on all devices together; left out: estimated from the
+    /// file, then measured.
+    #[schemars(range(min = 1))]
+    pub memory_mib: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -398,6 +427,12 @@ pub struct RestartDoc {
     pub backoff_ms: Option<u64>,
     /// Longest wait before a restart, in ms.
     pub backoff_max_ms: Option<u64>,
+    /// Failures in a row after which the engine is given up for `breaker_ms`, then tried once.
+    #[schemars(range(min = 1))]
+    pub breaker_failures: Option<u32>,
+    /// How long an engine that was given up rests, in ms.
+    #[schemars(range(min = 1))]
+    pub breaker_ms: Option<u64>,
 }
 
 fn addresses(_: &mut SchemaGenerator) -> Schema {

@@ -21,7 +21,7 @@ pub use config::{
     ApiKey, Bind, Class, ClassMode, Classes, Config, DEFAULT_TENANT, Deadlines, Device, DeviceKind,
     EngineKind, EngineSource, Fairness, FullPolicy, Limits, LogConfig, ManagerConfig, ManagerRef,
     ModelCost, OnExceed, OnManagerExit, PoolConfig, Preemption, PreemptionMode, Profile,
-    QueueConfig, Restart, Retention, Sse, StreamConfig, Swap, Tenant, Watchdog,
+    QueueConfig, Residency, Restart, Retention, Sse, StreamConfig, Swap, Tenant, Watchdog,
 };
 pub use document::Document;
 pub use parse::{load, parse, pointer};

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use crate::config::{
     ApiKey, BACKOFF_MAX_MS, BACKOFF_MS, Bind, Class, Classes, Config, DEFAULT_TENANT, Deadlines,
-    Device, DeviceKind, EngineSource, Fairness, FullPolicy, Limits, LogConfig, MANAGER_PORT,
-    ManagerConfig, ManagerRef, ModelCost, ORCHESTRATOR_PORT, OnExceed, PoolConfig, Preemption,
-    Profile, QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig, Restart, Retention, Sse,
-    StreamConfig, Swap, Tenant, Watchdog,
+    Device, DeviceKind, EngineSource, Fairness, FullPolicy, GPU_MARGIN_MIB, Limits, LogConfig,
+    MANAGER_PORT, ManagerConfig, ManagerRef, ModelCost, ORCHESTRATOR_PORT, OnExceed, PoolConfig,
+    Preemption, Profile, QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig, Restart, Retention,
+    Sse, StreamConfig, Swap, Tenant, Watchdog,
 };
 use crate::document::{
     ApiKeyDoc, ClassDoc, DeviceDoc, Document, LimitsDoc, ManagerDoc, ModelCostDoc, PoolDoc,
@@ -56,6 +56,7 @@ impl Config {
             swap: Swap {
                 min_resident_ms: doc.swap.min_resident_ms.unwrap_or(10_000),
                 max_wait_ms: doc.swap.max_wait_ms.unwrap_or(60_000),
+                idle_ttl_ms: doc.swap.idle_ttl_ms.unwrap_or(minutes(10)),
             },
             preemption: Preemption {
                 mode: doc.preemption.mode.unwrap_or_default(),
@@ -160,7 +161,14 @@ fn milli(number: f64) -> NonZeroU32 {
 
 fn manager(doc: ManagerDoc) -> ManagerConfig {
     let devices = if doc.devices.is_empty() {
-        vec![Device { id: "cpu0".into(), kind: DeviceKind::Cpu, memory_mib: None }]
+        let cpu = DeviceDoc {
+            id: "cpu0".into(),
+            kind: DeviceKind::Cpu,
+            uuid: None,
+            memory_mib: None,
+            margin_mib: None,
+        };
+        vec![device(cpu)]
     } else {
         doc.devices.into_iter().map(device).collect()
     };
@@ -172,13 +180,24 @@ fn manager(doc: ManagerDoc) -> ManagerConfig {
         data_dir: doc.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/llama-orch")),
         on_manager_exit: doc.on_manager_exit.unwrap_or_default(),
         port_range: doc.port_range,
+        nvml_library: doc.nvml_library,
         devices,
         pools,
     }
 }
 
 fn device(doc: DeviceDoc) -> Device {
-    Device { id: doc.id, kind: doc.kind, memory_mib: doc.memory_mib }
+    let margin_mib = match doc.kind {
+        DeviceKind::Cpu => 0,
+        DeviceKind::Nvidia | DeviceKind::Rocm | DeviceKind::Metal => GPU_MARGIN_MIB,
+    };
+    Device {
+        id: doc.id,
+        kind: doc.kind,
+        uuid: doc.uuid,
+        memory_mib: doc.memory_mib,
+        margin_mib: doc.margin_mib.unwrap_or(margin_mib),
+    }
 }
 
 fn pool(doc: PoolDoc, devices: &[Device]) -> PoolConfig {
@@ -193,6 +212,7 @@ fn pool(doc: PoolDoc, devices: &[Device]) -> PoolConfig {
             flags: doc.flags,
             env: doc.env,
             model_path: doc.model.path.unwrap_or_default(),
+            memory_mib: doc.model.memory_mib,
             context_tokens: non_zero(doc.model.context_tokens, 4_096),
             slots: non_zero(doc.slots, 2),
             stop_grace_ms: doc.stop_grace_ms.unwrap_or(5_000),
@@ -205,10 +225,15 @@ fn pool(doc: PoolDoc, devices: &[Device]) -> PoolConfig {
         model_id: doc.model.id,
         model_aliases: doc.model.aliases,
         devices: doc.devices.unwrap_or_else(|| vec![devices[0].id.clone()]),
+        split: doc.split,
+        residency: doc.residency.unwrap_or_default(),
+        idle_ttl_ms: doc.idle_ttl_ms,
         replicas: non_zero(doc.replicas, 1),
         restart: Restart {
             backoff_ms: doc.restart.backoff_ms.unwrap_or(BACKOFF_MS),
             backoff_max_ms: doc.restart.backoff_max_ms.unwrap_or(BACKOFF_MAX_MS),
+            breaker_failures: non_zero(doc.restart.breaker_failures, 8),
+            breaker_ms: doc.restart.breaker_ms.unwrap_or(300_000),
         },
         start_timeout_ms: doc.start_timeout_ms.unwrap_or(600_000),
     }

@@ -30,7 +30,7 @@ const LOAD: &[&str] = &["model_id", "outcome"];
 
 /// Families that orchestratord exports.
 pub mod orchestrator {
-    use super::{Family, Kind, LATENCY, REPLICA};
+    use super::{Family, Kind, LATENCY, LOAD, REPLICA};
 
     pub const BUILD_INFO: Family = Family {
         name: "build_info",
@@ -164,6 +164,14 @@ pub mod orchestrator {
         requirement: "ORCH-3087",
         without_engine: None,
     };
+    pub const MODEL_SWAPS: Family = Family {
+        name: "model_swaps_total",
+        help: "Loads that waiting tasks have caused",
+        kind: Kind::Counter,
+        labels: LOAD,
+        requirement: "ORCH-4010",
+        without_engine: Some("told by model, whichever engine loads it"),
+    };
     pub const ADMISSION_SHARE: Family = Family {
         name: "admission_share",
         help: "A tenant's share of the tokens of about the last 100 ended tasks",
@@ -242,6 +250,7 @@ pub const ORCHESTRATOR: &[Family] = &[
     orchestrator::PLACEMENTS,
     orchestrator::PREEMPTIONS,
     orchestrator::RESUMPTIONS,
+    orchestrator::MODEL_SWAPS,
     orchestrator::ADMISSION_SHARE,
     orchestrator::DEADLINES_MET,
     orchestrator::STREAM_SUBSCRIBERS,

@@ -3,17 +3,23 @@
 //! The two daemons ship together, so this contract is lockstep: no field is optional for the sake
 //! of an older peer. Durations and sizes carry their unit in their name.
 
+mod job;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use job::{Job, JobError, JobList, JobRequest, JobState, Order};
 
 /// One server-sent event of `GET /v1/watch`; its `data:` field carries this as JSON.
 ///
 /// The first event of a connection is `snapshot`; each later `pool` replaces what was known of that
-/// pool; `heartbeat` comes every 2,000 ms when nothing else does.
+/// pool, and `devices` what was known of all devices; `heartbeat` comes every 2,000 ms when nothing
+/// else does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "event", content = "data")]
 pub enum WatchEvent {
     Snapshot(Snapshot),
+    Devices(Vec<Device>),
     Pool(Pool),
     Heartbeat,
 }
@@ -27,6 +33,7 @@ pub struct Snapshot {
     /// Chosen anew at each start of the manager, so that a restart is visible.
     pub manager_instance: String,
     pub version: String,
+    pub devices: Vec<Device>,
     pub pools: Vec<Pool>,
 }
 
@@ -39,7 +46,13 @@ pub struct Pool {
     pub origin: Origin,
     pub model_id: String,
     pub model_aliases: Vec<String>,
-    pub devices: Vec<Device>,
+    /// Ids of the devices that its engines may use, and no others.
+    pub devices: Vec<String>,
+    pub residency: Residency,
+    /// How long an idle model on demand stays, in ms; absent: until its memory is needed.
+    #[schema(required = true)]
+    pub idle_ttl_ms: Option<u64>,
+    /// Takes no new work, on request.
     pub draining: bool,
     pub replicas: Vec<Replica>,
 }
@@ -53,12 +66,44 @@ pub enum Origin {
     External,
 }
 
+/// Whether a pool's model is always in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Residency {
+    /// Loaded at start, never evicted.
+    Pinned,
+    /// Loaded by order, and unloaded by order.
+    OnDemand,
+}
+
+/// What engines run on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Device {
     pub device_id: String,
     /// `cpu`, `nvidia`, `rocm` or `metal`.
     pub kind: String,
+    /// As its driver calls it.
+    #[schema(required = true)]
+    pub name: Option<String>,
+    #[schema(required = true)]
+    pub uuid: Option<String>,
     pub memory_total_bytes: u64,
+    /// What models of this manager may fill: not the margin, and not what others use.
+    pub memory_usable_bytes: u64,
+    pub health: DeviceHealth,
+    /// Why it is not healthy.
+    #[schema(required = true)]
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceHealth {
+    Healthy,
+    /// It has reported an error (XID, ECC) and is used again only after it was seen to work.
+    Failed,
+    /// It is not there.
+    Lost,
 }
 
 /// One process place of a pool. Its id is stable; a restart raises `incarnation`.
@@ -92,11 +137,49 @@ pub struct Replica {
     pub restarts: u64,
     #[schema(required = true)]
     pub pid: Option<u32>,
+    /// What it needs to be resident: measured the last time, or estimated. Empty until known.
+    pub memory: Vec<MemoryNeed>,
+    /// How long its last load took, in ms; absent before the first.
+    #[schema(required = true)]
+    pub load_ms: Option<u64>,
+    /// The load under way.
+    #[schema(required = true)]
+    pub load: Option<LoadProgress>,
+}
+
+/// A replica's memory on one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemoryNeed {
+    pub device_id: String,
+    pub bytes: u64,
+}
+
+/// How far a load has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LoadProgress {
+    pub stage: LoadStage,
+    /// Of the whole load, in thousandths; never falls during one load.
+    pub permille: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadStage {
+    /// The model file is looked at.
+    Checking,
+    /// Others have not given back enough memory yet.
+    WaitingForMemory,
+    /// The engine reads the model and fills memory.
+    Reading,
+    /// The engine says ready; it proves it.
+    SelfTest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
+    /// Not in memory; an order loads it.
+    Unloaded,
     /// The process was started and does not answer yet.
     Starting,
     /// The engine answers and loads its model.
@@ -108,7 +191,8 @@ pub enum ReplicaState {
     Draining,
     /// Down; the next start waits for its backoff.
     Backoff,
-    /// Configuration cannot work (model file missing, not enough memory); tried again with backoff.
+    /// It cannot work now (model file missing, device lost, too many failures in a row); tried again
+    /// later.
     Unready,
     /// Stopped on request.
     Stopped,

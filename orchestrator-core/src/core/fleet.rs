@@ -42,6 +42,7 @@ impl Core {
             self.regroup();
         }
         self.refresh_free(id);
+        self.watch_idle(id);
         self.note_readiness(status.model);
         if is_new || room(&before) != room(&status) {
             self.reroute(status.model);
@@ -65,6 +66,7 @@ impl Core {
             it.swap.expect_load(footprint.load);
             it.footprint = footprint;
             self.regroup();
+            self.watch_idle(replica);
         }
     }
 

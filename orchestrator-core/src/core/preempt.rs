@@ -3,7 +3,7 @@
 use super::{Core, Phase};
 use crate::event::{Availability, Effect, Run};
 use crate::placement::admits;
-use crate::types::{Class, Micros, ModelId, ReplicaId, TaskId, TenantId};
+use crate::types::{Class, Micros, ModelId, PoolId, ReplicaId, TaskId, TenantId};
 
 /// A task is stopped at most this often.
 const PREEMPTIONS_MAX: u8 = 2;
@@ -25,6 +25,29 @@ impl Core {
             }
             self.models.entry(model).or_default().stopping += 1;
             effects.push(Effect::Preempt(victim));
+        }
+    }
+
+    /// Stops what a pool runs and can go on elsewhere: its drain has lasted long enough. Not counted
+    /// against the task, for it is not the one to blame.
+    pub(super) fn hand_back(&mut self, pool: PoolId, effects: &mut Vec<Effect>) {
+        let of_pool = self.replicas.iter().filter(|(_, it)| it.status.pool == pool);
+        let held: Vec<(ReplicaId, TaskId)> = of_pool
+            .filter(|(_, it)| it.status.interruptible)
+            .flat_map(|(id, it)| it.held.keys().map(move |(task, _)| (*id, *task)))
+            .collect();
+        for (replica, id) in held {
+            let Some(task) = self.tasks.get_mut(&id).filter(|it| it.spec.resumable) else {
+                continue;
+            };
+            let model = task.spec.model;
+            let Phase::Running { run, stopping, .. } = &mut task.phase else { continue };
+            if run.replica != replica || *stopping {
+                continue;
+            }
+            *stopping = true;
+            effects.push(Effect::Preempt(*run));
+            self.models.entry(model).or_default().stopping += 1;
         }
     }
 

@@ -223,6 +223,7 @@ impl Core {
             let model = replica.status.model;
             self.refresh_free(run.replica);
             self.dispatch(model, effects);
+            self.watch_idle(run.replica);
         }
     }
 

@@ -68,6 +68,10 @@ impl Swap {
             (Order::Unload, Availability::Unloaded | Availability::Down) => {
                 self.order = Order::None;
             }
+            // It was busy after all.
+            (Order::Unload, Availability::Ready) if before == Availability::Draining => {
+                self.order = Order::None;
+            }
             _ => {}
         }
         if after == Availability::Ready && before != Availability::Ready {
@@ -88,6 +92,10 @@ impl Swap {
 
     pub(super) fn is_leaving(&self) -> bool {
         self.order == Order::Unload
+    }
+
+    pub(super) fn has_order(&self) -> bool {
+        self.order != Order::None
     }
 }
 
@@ -293,7 +301,22 @@ impl Core {
         effects.push(Effect::Load { replica });
     }
 
-    fn unload(&mut self, replica: ReplicaId, effects: &mut Vec<Effect>) {
+    pub(super) fn order_failed(&mut self, id: ReplicaId, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        if replica.swap.order == Order::None {
+            return;
+        }
+        replica.swap.order = Order::None;
+        replica.swap.not_before = now.after(RETRY_AFTER);
+        // What could not be unloaded stays as if it had just come.
+        replica.swap.ready_since = now;
+        let model = replica.status.model;
+        self.refresh_free(id);
+        self.dispatch(model, effects);
+    }
+
+    pub(super) fn unload(&mut self, replica: ReplicaId, effects: &mut Vec<Effect>) {
         if let Some(it) = self.replicas.get_mut(&replica) {
             it.swap.order = Order::Unload;
             it.fence = None;

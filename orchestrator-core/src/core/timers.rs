@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Tenant(TenantId),
     /// A swap may be possible or due.
     Swap,
+    /// A replica may have been idle for long enough to go.
+    Idle(ReplicaId),
 }
 
 /// How often a task whose time seems to be up is looked at.
@@ -40,6 +42,7 @@ impl Core {
                     self.refresh_hold(tenant, effects);
                 }
                 Timer::Swap => {}
+                Timer::Idle(replica) => self.look_at_idle(replica, effects),
             }
         }
     }

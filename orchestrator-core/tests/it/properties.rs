@@ -127,6 +127,7 @@ fn event() -> impl Strategy<Value = Event> {
     let replica = || (0..4_u32).prop_map(ReplicaId);
     let footprint = (0..2_u32, 0..12_u64, 0..3_000_000_u64, any::<bool>()).prop_map(
         |(device, bytes, load, pinned)| Footprint {
+            idle_ttl: (load % 2 == 0).then_some(Micros(load)),
             memory_bytes: vec![(DeviceId(device), bytes)],
             load: Micros(load),
             pinned,
@@ -145,6 +146,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (replica(), 0..3_u64)
             .prop_map(|(replica, incarnation)| Event::ReplicaFailed { replica, incarnation }),
         1 => replica().prop_map(|replica| Event::ReplicaRemoved { replica }),
+        1 => replica().prop_map(|replica| Event::OrderFailed { replica }),
+        1 => (0..3_u32).prop_map(|it| Event::HandBack { pool: PoolId(it) }),
         1 => (replica(), footprint)
             .prop_map(|(replica, footprint)| Event::FootprintChanged { replica, footprint }),
         1 => (0..2_u32, 0..20_u64).prop_map(|(device, memory_bytes)| {

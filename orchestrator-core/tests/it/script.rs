@@ -202,8 +202,11 @@ fn parse(text: &str) -> Event {
                 memory_bytes: vec![(DeviceId(0), words.option("bytes").unwrap_or(1))],
                 load: words.seconds("load").unwrap_or_default(),
                 pinned: words.has("pinned"),
+                idle_ttl: words.seconds("ttl"),
             },
         },
+        "handback" => Event::HandBack { pool: PoolId(words.id(1)) },
+        "unheard" => Event::OrderFailed { replica: words.replica(1) },
         "device" => Event::DeviceChanged {
             device: DeviceId(words.id(1)),
             memory_bytes: words.option("bytes").unwrap_or(1),

@@ -180,3 +180,114 @@ fn a_load_that_failed_is_tried_again_later() {
     "#]],
     );
 }
+
+// OC-CORE-1052
+#[test]
+fn a_model_that_nobody_asks_for_leaves_when_it_has_been_idle_for_its_time() {
+    check(
+        ROOMY,
+        "
+        0 device d0 bytes=10
+        0 ready r1 m1
+        0 needs r1 bytes=4 load=5 ttl=100
+        0 unloaded r2 m2
+        0 needs r2 bytes=4 load=5 ttl=100
+        50 submit t1 m1
+        90 done t1 r1
+        100 tick
+        189 tick
+        190 tick
+        191 unloaded r1 m1
+        200 submit t2 m1
+        201 ready r1 m1 inc=2
+        300 submit t3 m1
+        301 tick
+        302 done t2 r1
+        303 tick
+        500 done t3 r1
+        599 tick
+        600 tick",
+        expect![[r#"
+            50: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            50: dispatch t1 on r1 attempt 1
+            90: ended t1: Completed
+            190: unload r1
+            200: admitted t2 at 0, starts in unknown (p90 unknown)
+            200: load r1
+            201: dispatch t2 on r1 attempt 1
+            300: admitted t3 at 0, starts in 40.0s (p90 72.0s)
+            302: ended t2: Completed
+            302: dispatch t3 on r1 attempt 1
+            500: ended t3: Completed
+            600: unload r1
+        "#]],
+    );
+}
+
+// OC-CORE-1052
+#[test]
+fn a_pinned_model_stays_however_idle() {
+    check(
+        ROOMY,
+        "
+        0 device d0 bytes=10
+        0 ready r1 m1
+        0 needs r1 bytes=4 load=5 ttl=100 pinned
+        100 tick
+        1000 tick",
+        expect![[""]],
+    );
+}
+
+// OC-CORE-1042
+#[test]
+fn an_order_that_was_not_carried_out_is_given_again_after_a_while() {
+    let script = format!(
+        "{TWO}
+        20 submit t1 m2
+        20 unheard r1
+        25 tick
+        30 tick
+        31 unloaded r1 m1
+        31 unheard r2
+        35 tick
+        36 tick"
+    );
+    check(
+        ROOMY,
+        &script,
+        expect![[r#"
+        20: admitted t1 at 0, starts in unknown (p90 unknown)
+        20: unload r1
+        30: unload r1
+        31: load r2
+        36: load r2
+    "#]],
+    );
+}
+
+// OC-CORE-1042
+#[test]
+fn an_engine_that_was_busy_after_all_serves_on() {
+    let script = format!(
+        "{TWO}
+        20 submit t1 m2
+        21 drain r1 m1
+        22 submit t2 m1
+        23 ready r1 m1
+        24 done t2 r1
+        33 tick"
+    );
+    check(
+        ROOMY,
+        &script,
+        expect![[r#"
+        20: admitted t1 at 0, starts in unknown (p90 unknown)
+        20: unload r1
+        22: admitted t2 at 0, starts in unknown (p90 unknown)
+        23: dispatch t2 on r1 attempt 1
+        24: ended t2: Completed
+        33: unload r1
+    "#]],
+    );
+}

@@ -5,6 +5,7 @@ use api_types::{
     Sampling, TaskRequest, Workload,
 };
 use config_schema::pointer;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{Refusal, Valid, seed_of};
@@ -24,7 +25,7 @@ const POOLS_MAX: usize = 64;
 const SEED_MAX: u32 = u32::MAX - 1;
 
 /// Parses a body. The slow path, which finds out where an error is, runs only for a broken one.
-pub(crate) fn parse(body: &[u8]) -> Result<TaskRequest, Refusal> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let plain = match serde_json::from_slice(body) {
         Ok(request) => return Ok(request),
         Err(error) => error,
@@ -33,7 +34,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<TaskRequest, Refusal> {
         return Err(syntax(&plain));
     }
     let mut input = serde_json::Deserializer::from_slice(body);
-    let located: Result<TaskRequest, _> = serde_path_to_error::deserialize(&mut input);
+    let located: Result<T, _> = serde_path_to_error::deserialize(&mut input);
     let Err(error) = located else { return Err(syntax(&plain)) };
     let (found, expected) = split(&error.inner().to_string());
     Err(Refusal::invalid(vec![Detail { pointer: pointer(error.path()), found, expected }]))

@@ -1,20 +1,22 @@
 //! `/v1/models`, `/v1/pools`, `/v1/pools/{id}/health`, `/v1/replicasets`, `/v1/capabilities`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use api_types::{
-    API_VERSION, Capabilities, EngineCapability, ErrorCode, ModelCapability, ModelList, ModelState,
-    Pool, PoolHealth, PoolHealthMetrics, PoolList, Replica, ReplicaSet, ReplicaSetList,
+    API_VERSION, Capabilities, Device, DeviceList, EngineCapability, ErrorCode, ModelCapability,
+    ModelList, ModelState, Pool, PoolHealth, PoolHealthMetrics, PoolList, Replica, ReplicaSet,
+    ReplicaSetList,
 };
 use axum::Json;
 use axum::extract::State;
 use orchestrator_core::ReplicaId;
-use pool_api::{Origin, ReplicaState};
+use pool_api::{DeviceHealth, Origin, ReplicaState, Residency};
 
 use super::App;
 use super::error::ApiError;
 use super::extract::Id;
-use crate::fleet::PoolView;
+use crate::fleet::{DeviceView, PoolView};
 
 type Busy = BTreeMap<ReplicaId, u32>;
 
@@ -67,6 +69,44 @@ pub(super) async fn pool_health(
     let view =
         view.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("there is no pool `{id}`")))?;
     Ok(Json(health(&pool(view, &busy), view)))
+}
+
+/// What engines run on, of every manager that was heard of.
+#[utoipa::path(
+    get, path = "/v1/devices", operation_id = "list_devices", tag = "control",
+    responses((status = 200, description = "With what models take of them.", body = DeviceList)),
+    extensions(("x-req-id" = json!(["OC-CTRL-2005"]))),
+)]
+pub(super) async fn devices(State(app): State<App>) -> Json<DeviceList> {
+    let fleet = app.fleet.now();
+    let resident = |at: &DeviceView| {
+        let pools = fleet.pools.iter().filter(|it| Arc::ptr_eq(&it.commander, &at.commander));
+        let loaded = pools.flat_map(|it| &it.pool.replicas).filter(|it| it.pid.is_some());
+        let needs = loaded.flat_map(|it| &it.memory);
+        let here = needs.filter(|it| it.device_id == at.device.device_id);
+        here.map(|it| it.bytes).fold(0, u64::saturating_add)
+    };
+    let device = |at: &DeviceView| {
+        let it = at.device.clone();
+        Device {
+            device_id: it.device_id,
+            manager: at.commander.url.clone(),
+            kind: it.kind,
+            name: it.name,
+            uuid: it.uuid,
+            memory_total_bytes: it.memory_total_bytes,
+            memory_usable_bytes: it.memory_usable_bytes,
+            memory_models_bytes: resident(at),
+            health: match it.health {
+                DeviceHealth::Healthy => "healthy".into(),
+                DeviceHealth::Failed => "failed".into(),
+                DeviceHealth::Lost => "lost".into(),
+            },
+            last_error: it.last_error,
+            reachable: at.reachable,
+        }
+    };
+    Json(DeviceList { devices: fleet.devices.iter().map(device).collect() })
 }
 
 /// Replicas that stand for each other, and how busy they are.
@@ -169,6 +209,8 @@ fn pool(view: &PoolView, busy: &Busy) -> Pool {
         slots: it.slots,
         slots_busy: busy.get(id).copied().unwrap_or(0),
         restarts: it.restarts,
+        memory_bytes: it.memory.iter().map(|it| it.bytes).fold(0, u64::saturating_add),
+        load_progress: it.load.map(|it| f64::from(it.permille) / 1_000.0),
         last_error: it.last_error.clone(),
     };
     Pool {
@@ -179,7 +221,11 @@ fn pool(view: &PoolView, busy: &Busy) -> Pool {
             Origin::External => "external".into(),
         },
         model_id: pool.model_id.clone(),
-        devices: pool.devices.iter().map(|it| it.device_id.clone()).collect(),
+        devices: pool.devices.clone(),
+        residency: match pool.residency {
+            Residency::Pinned => "pinned".into(),
+            Residency::OnDemand => "on_demand".into(),
+        },
         draining: pool.draining,
         reachable: view.reachable,
         replicas: pool.replicas.iter().zip(&view.replica_ids).map(replica).collect(),
@@ -189,8 +235,15 @@ fn pool(view: &PoolView, busy: &Busy) -> Pool {
 fn health(pool: &Pool, view: &PoolView) -> PoolHealth {
     let states = || view.pool.replicas.iter().map(|it| it.state);
     let ready = states().filter(|it| *it == ReplicaState::Ready).count();
-    let runs =
-        |it| !matches!(it, ReplicaState::Backoff | ReplicaState::Unready | ReplicaState::Stopped);
+    let runs = |it| {
+        !matches!(
+            it,
+            ReplicaState::Backoff
+                | ReplicaState::Unready
+                | ReplicaState::Stopped
+                | ReplicaState::Unloaded
+        )
+    };
     PoolHealth {
         live: view.reachable && states().any(runs),
         ready: view.reachable && ready > 0 && !pool.draining,
@@ -208,6 +261,7 @@ fn health(pool: &Pool, view: &PoolView) -> PoolHealth {
 
 pub(super) fn state(state: ReplicaState) -> &'static str {
     match state {
+        ReplicaState::Unloaded => "unloaded",
         ReplicaState::Starting => "starting",
         ReplicaState::Loading => "loading",
         ReplicaState::Probing => "probing",

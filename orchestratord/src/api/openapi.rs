@@ -20,7 +20,7 @@ use http_shell::contract::{Common, complete};
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::{fleet, lists, queue, streams, system, tasks};
+use super::{fleet, lists, operate, queue, streams, system, tasks};
 
 const COMMON: Common = Common {
     error_schema: "ErrorEnvelope",
@@ -60,7 +60,8 @@ struct Data;
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
-        fleet::pools, fleet::pool_health, fleet::replica_sets, fleet::capabilities, queue::show, system::metrics,
+        fleet::pools, fleet::pool_health, operate::drain, operate::undrain, fleet::devices,
+        fleet::replica_sets, fleet::capabilities, queue::show, system::metrics,
         system::healthz, system::readyz, show
     ),
     components(schemas(ErrorEnvelope)),

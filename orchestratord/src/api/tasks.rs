@@ -181,7 +181,7 @@ fn wants_stream(headers: &HeaderMap) -> bool {
         .any(|it| it.split(';').next().unwrap_or_default().trim() == "text/event-stream")
 }
 
-async fn read(app: &App, body: Body) -> Result<bytes::Bytes, ApiError> {
+pub(super) async fn read(app: &App, body: Body) -> Result<bytes::Bytes, ApiError> {
     let limit = app.settings.body_bytes;
     let collected = Limited::new(body, limit).collect();
     match tokio::time::timeout(app.settings.body_timeout, collected).await {

@@ -4,16 +4,27 @@ use std::sync::Arc;
 
 use api_types::{ErrorCode, FinishReason, QueuedReason};
 use orchestrator_core::{
-    Class, Effect, Event, Micros, Report, Run, SessionId, TaskId, TaskSpec, Usage,
+    Class, Effect, Event, Micros, ReplicaId, Report, Run, SessionId, TaskId, TaskSpec, Usage,
 };
+use pool_api::Order;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::endings::{admission, close_with_end};
 use super::explain::reason;
-use super::{Driver, Submission, SubmitReply, micros};
+use super::{Command, Driver, Submission, SubmitReply, micros};
 use crate::attempt::{self, Attempt, Kept};
 use crate::task::{Caller, State, TaskRecord};
+
+/// For an engine to become idle that nothing of ours runs on; then the plan is made anew.
+const UNLOAD_PATIENCE_MS: u64 = 10_000;
+
+/// Of a swap.
+#[derive(Debug, Clone, Copy)]
+enum Direction {
+    In,
+    Out,
+}
 
 impl Driver {
     pub(super) fn submit(&mut self, submission: Submission) -> SubmitReply {
@@ -88,10 +99,11 @@ impl Driver {
         // One that has started already does not wait for long.
         let standing = self.core.standing(record.core_id);
         let reason = standing.map_or(QueuedReason::WaitingForSlot, |it| reason(it.reason));
+        let load = self.directory.load_progress(record.job.model);
         record.update(|stream| {
             stream.progress.queue_position = position;
             stream.progress.predicted_start_ms = predicted_ms;
-            stream.move_up(position, predicted_ms, reason);
+            stream.move_up(position, predicted_ms, reason, load);
         });
         self.store.insert(Arc::clone(record));
         self.telemetry.enqueued(record, self.directory.engine_of(record.job.model));
@@ -119,14 +131,34 @@ impl Driver {
                 self.telemetry.decided(record, &decision);
                 record.lock().progress.decided(*decision);
             }
-            Effect::Load { .. } | Effect::Unload { .. } => {
-                unreachable!("no replica says that it can be loaded")
-            }
+            Effect::Load { replica } => self.order(replica, Direction::In),
+            Effect::Unload { replica } => self.order(replica, Direction::Out),
             Effect::Ended { task, ending } => self.ended(task, ending),
             Effect::Admitted { .. } | Effect::Rejected { .. } => {
                 unreachable!("only a submission is admitted or rejected")
             }
         }
+    }
+
+    /// Has a replica's manager load or unload it; an order that is not taken is the core's to give
+    /// again.
+    fn order(&mut self, replica: ReplicaId, direction: Direction) {
+        let (commander, replica_id) = self.directory.commander(replica);
+        tracing::info!(replica_id, direction = ?direction, "swap");
+        let order = match direction {
+            Direction::In => {
+                self.loading.insert(replica);
+                Order::Load { replica_id }
+            }
+            Direction::Out => Order::Unload { replica_id, patience_ms: UNLOAD_PATIENCE_MS },
+        };
+        let handle = self.handle.clone();
+        self.tracker.spawn(async move {
+            if let Err(error) = commander.give(order).await {
+                tracing::warn!(%error, "a swap was not ordered");
+                handle.send(Command::Core(Event::OrderFailed { replica })).await;
+            }
+        });
     }
 
     fn dispatch(&mut self, run: Run) {

@@ -1,9 +1,12 @@
 //! How the rest of the daemon speaks to the driver.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api_types::{Admission, Explanation, Swap};
-use orchestrator_core::{Event, LaneView, RejectReason, ReplicaId, Run, Standing, TaskId, Usage};
+use orchestrator_core::{
+    Event, LaneView, PoolId, RejectReason, ReplicaId, Run, Standing, TaskId, Usage,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -28,6 +31,12 @@ pub(crate) enum Command {
     /// A report of an attempt.
     Core(Event),
     Fleet(FleetChange),
+    /// A pool drains, and what still runs there after a while is to go on elsewhere; `None`: it
+    /// drains no more.
+    Drain {
+        pool: PoolId,
+        hand_back_in: Option<Duration>,
+    },
     Standing {
         task: TaskId,
         reply: oneshot::Sender<Option<Standing>>,

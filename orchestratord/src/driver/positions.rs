@@ -50,7 +50,8 @@ impl Driver {
             let record = &self.open[task];
             let predicted_ms = self.milliseconds(standing.predicted_start);
             let reason = reason(standing.reason);
-            record.update(|stream| stream.move_up(standing.position, predicted_ms, reason));
+            let load = self.directory.load_progress(record.job.model);
+            record.update(|stream| stream.move_up(standing.position, predicted_ms, reason, load));
         }
         self.telemetry.queue(&self.core.lanes(), &self.directory);
         self.positions_due = (!standings.is_empty()).then(|| Instant::now() + POSITIONS_EVERY);

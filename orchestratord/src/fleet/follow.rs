@@ -87,6 +87,9 @@ async fn listen(
                 Ok(WatchEvent::Snapshot(snapshot)) => {
                     changes.push(FleetChange::Snapshot { manager, snapshot });
                 }
+                Ok(WatchEvent::Devices(devices)) => {
+                    changes.push(FleetChange::Devices { manager, devices });
+                }
                 Ok(WatchEvent::Pool(pool)) => changes.push(FleetChange::Pool { manager, pool }),
                 Ok(WatchEvent::Heartbeat) => {}
                 Err(error) => return format!("an event is not of this version: {error}"),

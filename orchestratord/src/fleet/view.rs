@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use adapter_api::Adapter;
 use orchestrator_core::{Availability, ModelId, PoolId, ReplicaId};
-use pool_api::Pool;
+use pool_api::{Device, Pool};
 use tokio::sync::watch;
 
-use super::{Contact, Directory, availability};
+use super::{Commander, Contact, Directory, availability};
 
 #[derive(Default)]
 pub(crate) struct Fleet {
     pub(crate) pools: Vec<PoolView>,
     /// By id.
     pub(crate) models: BTreeMap<String, Model>,
+    pub(crate) devices: Vec<DeviceView>,
     /// Managers that have never been heard of since this daemon started.
     pub(crate) managers_awaited: usize,
 }
@@ -22,10 +23,17 @@ pub(crate) struct Fleet {
 pub(crate) struct PoolView {
     pub(crate) pool: Pool,
     pub(crate) reachable: bool,
+    pub(crate) commander: Arc<Commander>,
     pub(crate) core_id: PoolId,
     /// In the order of the pool's replicas.
     pub(crate) replica_ids: Vec<ReplicaId>,
     pub(crate) adapters: Vec<Option<Arc<dyn Adapter>>>,
+}
+
+pub(crate) struct DeviceView {
+    pub(crate) device: Device,
+    pub(crate) reachable: bool,
+    pub(crate) commander: Arc<Commander>,
 }
 
 /// A model that some pool serves.
@@ -101,6 +109,12 @@ impl Directory {
             ..Fleet::default()
         };
         for (index, manager) in self.managers.iter().enumerate() {
+            let reachable = manager.contact == Contact::Live;
+            fleet.devices.extend(manager.devices.iter().map(|it| DeviceView {
+                device: it.clone(),
+                reachable,
+                commander: Arc::clone(&manager.commander),
+            }));
             for pool in manager.pools.values() {
                 let view = self.pool_view(index, pool);
                 self.add_to_model(&mut fleet.models, &view, manager.contact);
@@ -119,6 +133,7 @@ impl Directory {
             pool: pool.clone(),
             core_id: self.pool_ids[&pool.pool_id],
             reachable: self.managers[manager].contact == Contact::Live,
+            commander: Arc::clone(&self.managers[manager].commander),
             adapters: replica_ids.iter().map(adapter).collect(),
             replica_ids,
         }

@@ -16,4 +16,5 @@ mod process;
 mod rig;
 mod scheduling;
 mod streams;
+mod swaps;
 mod tenants;

@@ -84,6 +84,11 @@ fn a_scrape_after_traffic_of_every_kind_is_what_is_declared() {
     wait_until("the waiting task is counted", || scrape(&rig).get(depth) == Some(&1.));
     rig.client.cancel(&running);
     wait_until("the lane is empty", || scrape(&rig).get(depth) == Some(&0.));
+    rig.change(|it| it.replicas[0].state = pool_api::ReplicaState::Unloaded);
+    let loaded = rig.client.submit(r#"{"prompt":"a","max_tokens":1}"#);
+    rig.manager.order();
+    rig.change(|it| it.replicas[0].incarnation += 1);
+    rig.client.stream(&loaded);
     let scrape = || rig.client.get("/metrics", &[]).body;
     assert_eq!(differences(Daemon::Orchestratord, &scrape()), Vec::<String>::new());
 }

@@ -7,7 +7,10 @@ use std::sync::LazyLock;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http_shell::contract::{Common, Facts, Header, complete};
-use pool_api::{Device, ErrorBody, Origin, Pool, Replica, ReplicaState, Snapshot, WatchEvent};
+use pool_api::{
+    Device, DeviceHealth, ErrorBody, Job, JobList, JobRequest, JobState, MemoryNeed, Order, Origin,
+    Pool, Replica, ReplicaState, Residency, Snapshot, WatchEvent,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
@@ -28,7 +31,8 @@ const COMMON: Common = Common {
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
-        super::watch, super::pools, super::metrics, super::healthz, super::readyz, show
+        super::watch, super::pools, super::jobs::put, super::jobs::show, super::jobs::list,
+        super::metrics, super::healthz, super::readyz, show
     ),
     components(schemas(ErrorBody, WatchEvent)),
     tags((name = "control", description = "Pools and their replicas."))
@@ -73,6 +77,25 @@ fn facts(operation: &str) -> Option<Facts> {
             events: vec![("message", "WatchEvent")],
             ..answering("text/event-stream", frames())
         },
+        "put_job" => Facts {
+            request: Some(json(&order())),
+            answers: vec![(202, "application/json", json(&job()))],
+            refusals: vec![
+                (400, "INVALID_PARAMS"),
+                (404, "NOT_FOUND"),
+                (409, "STALE_EPOCH"),
+                (409, "JOB_ID_CONFLICT"),
+                (415, "UNSUPPORTED_MEDIA_TYPE"),
+                (503, "SHUTTING_DOWN"),
+                (503, "TOO_MANY_JOBS"),
+            ],
+            ..Facts::default()
+        },
+        "get_job" => Facts {
+            refusals: vec![(404, "NOT_FOUND")],
+            ..answering("application/json", json(&job()))
+        },
+        "list_jobs" => answering("application/json", json(&JobList { jobs: vec![job()] })),
         "list_pools" => answering("application/json", json(&snapshot())),
         "get_metrics" => answering(
             "text/plain",
@@ -104,10 +127,25 @@ fn frames() -> Value {
     let frame = |event: &WatchEvent| format!("data: {}\n\n", json(event));
     let events = [
         WatchEvent::Snapshot(snapshot()),
+        WatchEvent::Devices(snapshot().devices),
         WatchEvent::Pool(snapshot().pools.remove(0)),
         WatchEvent::Heartbeat,
     ];
     events.iter().map(frame).collect::<String>().into()
+}
+
+fn order() -> JobRequest {
+    let order = Order::Load { replica_id: "gpu0-0".into() };
+    JobRequest { epoch: 1_763_700_000_000, order }
+}
+
+fn job() -> Job {
+    Job {
+        job_id: "0192d1f0-load-gpu0-0".into(),
+        order: order().order,
+        state: JobState::Running,
+        error: None,
+    }
 }
 
 fn snapshot() -> Snapshot {
@@ -125,11 +163,19 @@ fn snapshot() -> Snapshot {
         last_error: None,
         restarts: 0,
         pid: Some(4_711),
+        memory: vec![MemoryNeed { device_id: "nvidia0".into(), bytes: 8_589_934_592 }],
+        load_ms: Some(4_200),
+        load: None,
     };
     let device = Device {
         device_id: "nvidia0".into(),
         kind: "nvidia".into(),
+        name: Some("NVIDIA GeForce RTX 4090".into()),
+        uuid: Some("GPU-8f6d3c1e-52b7-4f0a-9c3d-1e2f3a4b5c6d".into()),
         memory_total_bytes: 25_769_803_776,
+        memory_usable_bytes: 25_501_368_320,
+        health: DeviceHealth::Healthy,
+        last_error: None,
     };
     let pool = Pool {
         pool_id: "gpu0".into(),
@@ -137,13 +183,16 @@ fn snapshot() -> Snapshot {
         origin: Origin::Managed,
         model_id: "qwen2.5-0.5b-instruct".into(),
         model_aliases: vec!["small".into()],
-        devices: vec![device],
+        devices: vec!["nvidia0".into()],
+        residency: Residency::OnDemand,
+        idle_ttl_ms: None,
         draining: false,
         replicas: vec![replica],
     };
     Snapshot {
         manager_instance: "1f0c9e5a7b3d2468".into(),
         version: env!("CARGO_PKG_VERSION").into(),
+        devices: vec![device],
         pools: vec![pool],
     }
 }

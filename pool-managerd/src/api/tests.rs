@@ -13,7 +13,7 @@ fn site() -> Arc<Site> {
     let text = "pool_manager: {data_dir: /nowhere, pools: [{id: p, engine: llamacpp, model: {id: \
                 m, path: /nowhere}}]}";
     let config = config_schema::parse(text).unwrap();
-    Arc::new(app::site(config.pool_manager, Environment::new()))
+    Arc::new(app::site(config.pool_manager, Environment::new()).0)
 }
 
 fn incarnation(pools: &[Pool]) -> u64 {
@@ -61,7 +61,7 @@ fn no_watcher_is_told_of_a_change_that_its_snapshot_has() {
     });
     while !writer.is_finished() {
         let (snapshot, mut changes) = site.host.watch();
-        if let Ok(change) = changes.try_recv() {
+        if let Ok(WatchEvent::Pool(change)) = changes.try_recv() {
             assert!(incarnation(&snapshot.pools) < change.replicas[0].incarnation);
         }
     }

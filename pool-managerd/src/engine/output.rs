@@ -86,8 +86,17 @@ impl Output {
 
     /// The last few lines, joined.
     pub(crate) fn last_lines(&self) -> String {
+        self.joined(LINES_TOLD)
+    }
+
+    /// All lines that are kept, joined.
+    pub(crate) fn kept_lines(&self) -> String {
+        self.joined(LINES_KEPT)
+    }
+
+    fn joined(&self, most: usize) -> String {
         let kept = self.lines.lock().expect("no holder panics");
-        let skipped = kept.len().saturating_sub(LINES_TOLD);
+        let skipped = kept.len().saturating_sub(most);
         kept.iter().skip(skipped).cloned().collect::<Vec<_>>().join(" | ")
     }
 }

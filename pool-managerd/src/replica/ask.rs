@@ -10,22 +10,15 @@ use adapter_api::{
 use llamacpp::LlamaCpp;
 use tokio::time::timeout;
 
-use crate::engine::{self, Needs};
 use crate::supervisor::{Answer, Event};
 
 /// An engine that takes longer over `/health` does not serve either.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 /// The first decode after a start may compile kernels; 35 s were seen.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
-
-/// On a thread of its own: a file on a network that is away takes its time.
-pub(crate) async fn check(needs: Needs) -> Event {
-    let checked = tokio::task::spawn_blocking(move || engine::check(&needs)).await;
-    Event::Checked(match checked {
-        Ok(checked) => checked.map_err(|it| it.to_string()),
-        Err(error) => Err(format!("the check did not end: {error}")),
-    })
-}
+/// Enough that the engine still generates when the connection closes.
+const CANCELLED_TOKENS: u32 = 256;
+const IDLE_POLL: Duration = Duration::from_millis(20);
 
 pub(crate) async fn health(engine: Arc<LlamaCpp>) -> Event {
     let answer = match timeout(HEALTH_LIMIT, engine.health()).await {
@@ -39,22 +32,48 @@ pub(crate) async fn health(engine: Arc<LlamaCpp>) -> Event {
     Event::Answered(answer)
 }
 
-/// The engine's own word that it is ready is not enough: one token must come out of it.
+/// The engine's own word that it is ready is not enough: a token must come out of it, a generation
+/// that is cancelled must free its slot, and it must say so.
 pub(crate) async fn probe(engine: Arc<LlamaCpp>) -> Event {
-    let probed = timeout(PROBE_LIMIT, decode_one(&engine)).await;
+    let probed = timeout(PROBE_LIMIT, self_test(&engine)).await;
     Event::Probed(match probed {
         Ok(Ok(properties)) => Ok(properties),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no token within {} s", PROBE_LIMIT.as_secs())),
+        Err(_) => Err(format!("the self-test did not end within {} s", PROBE_LIMIT.as_secs())),
     })
 }
 
-async fn decode_one(engine: &LlamaCpp) -> Result<Properties, EngineError> {
+async fn self_test(engine: &LlamaCpp) -> Result<Properties, EngineError> {
     let properties = engine.properties().await?;
+    decode(engine, 1).await?;
+    // Dropped at its first token, which closes the connection: the engine must notice.
+    decode(engine, properties.context_tokens.clamp(2, CANCELLED_TOKENS)).await?;
+    idle(engine).await?;
+    Ok(properties)
+}
+
+/// Resolves when the engine says that nothing runs on it.
+pub(crate) async fn await_idle(engine: Arc<LlamaCpp>) -> Event {
+    // An engine that cannot tell is asked until nobody wants to know any more.
+    while idle(&engine).await.is_err() {
+        tokio::time::sleep(IDLE_POLL).await;
+    }
+    Event::Idle
+}
+
+async fn idle(engine: &LlamaCpp) -> Result<(), EngineError> {
+    while engine.load().await?.running != 0 {
+        tokio::time::sleep(IDLE_POLL).await;
+    }
+    Ok(())
+}
+
+/// Returns at the first token.
+async fn decode(engine: &LlamaCpp, max_tokens: u32) -> Result<(), EngineError> {
     let mut generation = engine
         .submit(Generate {
             prompt: Prompt::Text("1".into()),
-            max_tokens: 1,
+            max_tokens,
             seed: 0,
             sampling: Sampling {
                 temperature: 0.0,
@@ -75,13 +94,14 @@ async fn decode_one(engine: &LlamaCpp) -> Result<Properties, EngineError> {
         poll_fn(|cx| generation.poll_events(cx, &mut events)).await?;
         for event in events.drain(..) {
             match event {
+                GenerationEvent::Tokens(_) => return Ok(()),
                 GenerationEvent::Finished { usage, .. } if 0 < usage.output_tokens => {
-                    return Ok(properties);
+                    return Ok(());
                 }
                 GenerationEvent::Finished { .. } => {
                     return Err(EngineError::Protocol { message: "no token was decoded".into() });
                 }
-                GenerationEvent::PromptProgress { .. } | GenerationEvent::Tokens(_) => {}
+                GenerationEvent::PromptProgress { .. } => {}
             }
         }
     }

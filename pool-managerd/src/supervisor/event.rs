@@ -10,6 +10,8 @@ pub(crate) enum Event {
     Tick,
     /// Whether the model and the machine can work as configured, and if not, why.
     Checked(Result<(), String>),
+    /// Whether the model's memory is set aside.
+    Reserved(Result<(), String>),
     SpawnFailed {
         cause: String,
     },
@@ -21,6 +23,18 @@ pub(crate) enum Event {
     },
     Answered(Answer),
     Probed(Result<Properties, String>),
+    /// How far the load has come, in thousandths.
+    Progressed {
+        permille: u32,
+    },
+    /// Make the model resident.
+    Load,
+    /// Free its memory once the engine is idle; not, if it is busy for longer than this.
+    Unload {
+        patience_ms: Millis,
+    },
+    /// Nothing runs on the engine.
+    Idle,
     /// Take nothing new; what runs may finish.
     Drain,
     Stop,
@@ -39,8 +53,14 @@ pub(crate) enum Answer {
 pub(crate) enum Effect {
     /// Look at the model and the machine; answer with Checked.
     Check,
+    /// Set the model's memory aside, when there is enough; answer with Reserved.
+    Reserve,
     /// Answer with SpawnFailed or Spawned.
     Spawn,
+    /// Answer with Idle when nothing runs on the engine any more.
+    AwaitIdle,
+    /// The question under way needs no answer.
+    Forget,
     /// Answer with Answered.
     AskHealth,
     /// Decode one token; answer with Probed.
@@ -61,9 +81,15 @@ pub(crate) enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     Check,
+    /// Others hold the memory that the model needs.
+    Memory,
     Spawn,
     Exit,
     Signal,
+    /// A device had no memory for the engine.
+    DeviceOom,
+    /// The machine had none.
+    HostOom,
     StartTimeout,
     Health,
     Probe,
@@ -73,6 +99,9 @@ impl Failure {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Check => "check",
+            Self::Memory => "memory",
+            Self::DeviceOom => "device_oom",
+            Self::HostOom => "host_oom",
             Self::Spawn => "spawn",
             Self::Exit => "exit",
             Self::Signal => "signal",

@@ -1,5 +1,7 @@
 //! A script of timed events in, the timeline of states and effects out.
 
+use std::num::NonZeroU32;
+
 use adapter_api::Properties;
 use config_schema::Restart;
 use expect_test::{Expect, expect};
@@ -8,11 +10,18 @@ use super::{Answer, Effect, Event, Failure, Policy, Supervisor};
 
 const MANAGED: Policy = Policy {
     managed: true,
+    on_demand: false,
     start_timeout_ms: 10_000,
     stop_grace_ms: 5_000,
-    restart: Restart { backoff_ms: 1_000, backoff_max_ms: 4_000 },
+    restart: Restart {
+        backoff_ms: 1_000,
+        backoff_max_ms: 4_000,
+        breaker_failures: NonZeroU32::new(6).unwrap(),
+        breaker_ms: 60_000,
+    },
 };
 const EXTERNAL: Policy = Policy { managed: false, ..MANAGED };
+const ON_DEMAND: Policy = Policy { on_demand: true, ..MANAGED };
 
 fn check(policy: Policy, script: &str, expected: Expect) {
     check_with(policy, u32::MAX, script, expected);
@@ -48,6 +57,12 @@ fn parse(event: &str) -> Event {
         "tick" => Event::Tick,
         "spawned" => Event::Spawned,
         "checked" => Event::Checked(Ok(())),
+        "reserved" => Event::Reserved(Ok(())),
+        "no memory" => Event::Reserved(Err("others hold it".into())),
+        "load" => Event::Load,
+        "unload" => Event::Unload { patience_ms: 1_000 },
+        "idle" => Event::Idle,
+        "progressed" => Event::Progressed { permille: 500 },
         "check failed" => Event::Checked(Err("no model file".into())),
         "spawn failed" => Event::SpawnFailed { cause: "no port".into() },
         "exited" => Event::Exited { cause: "exit code 1".into(), kind: Failure::Exit },
@@ -71,6 +86,7 @@ fn ready_means_that_the_engine_says_so_and_a_token_was_decoded() {
         "
         0 tick
         1 checked
+        1 reserved
         2 spawned
         102 tick
         103 silent
@@ -81,14 +97,15 @@ fn ready_means_that_the_engine_says_so_and_a_token_was_decoded() {
         310 probed",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            1 checked: Starting #0 due - [Spawn]
+            1 checked: Starting #0 due - [Reserve]
+            1 reserved: Starting #0 due - [Spawn]
             2 spawned: Starting #1 due 102 []
             102 tick: Starting #1 due - [AskHealth]
             103 silent: Starting #1 due 203 []
             203 tick: Starting #1 due - [AskHealth]
             204 loading: Loading #1 due 304 []
             304 tick: Loading #1 due - [AskHealth]
-            305 ready: Probing #1 due 10002 [Probe]
+            305 ready: Probing #1 due 10305 [Probe]
             310 probed: Ready #1 due 2310 [Ready { took_ms: 308 }]
         "#]],
     );
@@ -133,16 +150,20 @@ fn the_wait_after_a_failure_is_never_shorter_than_a_quarter() {
         "
         0 tick
         0 checked
+        0 reserved
         0 spawn failed
         250 tick
         250 checked
+        250 reserved
         250 spawn failed",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawn failed: Unready #0 due 250 [Down { cause: Spawn, loading: true }]
             250 tick: Unready #0 due - [Check]
-            250 checked: Unready #0 due - [Spawn]
+            250 checked: Unready #0 due - [Reserve]
+            250 reserved: Unready #0 due - [Spawn]
             250 spawn failed: Unready #0 due 750 [Down { cause: Spawn, loading: true }]
             last error: no port
         "#]],
@@ -157,6 +178,7 @@ fn a_crash_leads_to_backoff_and_a_new_incarnation() {
         "
         0 tick
         0 checked
+        0 reserved
         0 spawned
         100 tick
         101 ready
@@ -164,17 +186,20 @@ fn a_crash_leads_to_backoff_and_a_new_incarnation() {
         500 exited
         1500 tick
         1501 checked
+        1501 reserved
         1502 spawned",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
-            101 ready: Probing #1 due 10000 [Probe]
+            101 ready: Probing #1 due 10101 [Probe]
             102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
             500 exited: Backoff #1 due 1500 [Down { cause: Exit, loading: false }]
             1500 tick: Backoff #1 due - [Check]
-            1501 checked: Backoff #1 due - [Spawn]
+            1501 checked: Backoff #1 due - [Reserve]
+            1501 reserved: Backoff #1 due - [Spawn]
             1502 spawned: Starting #2 due 1602 [Restarted { cause: Exit }]
             last error: exit code 1
         "#]],
@@ -189,28 +214,34 @@ fn an_engine_that_exits_at_once_is_restarted_ever_more_slowly() {
         "
         0 tick
         0 checked
+        0 reserved
         0 spawned
         10 exited
         1010 tick
         1010 checked
+        1010 reserved
         1010 spawned
         1020 exited
         3020 tick
         3020 checked
+        3020 reserved
         3020 spawned
         3030 exited
         7030 tick",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawned: Starting #1 due 100 []
             10 exited: Backoff #1 due 1010 [Down { cause: Exit, loading: true }]
             1010 tick: Backoff #1 due - [Check]
-            1010 checked: Backoff #1 due - [Spawn]
+            1010 checked: Backoff #1 due - [Reserve]
+            1010 reserved: Backoff #1 due - [Spawn]
             1010 spawned: Starting #2 due 1110 [Restarted { cause: Exit }]
             1020 exited: Backoff #2 due 3020 [Down { cause: Exit, loading: true }]
             3020 tick: Backoff #2 due - [Check]
-            3020 checked: Backoff #2 due - [Spawn]
+            3020 checked: Backoff #2 due - [Reserve]
+            3020 reserved: Backoff #2 due - [Spawn]
             3020 spawned: Starting #3 due 3120 [Restarted { cause: Exit }]
             3030 exited: Backoff #3 due 7030 [Down { cause: Exit, loading: true }]
             7030 tick: Backoff #3 due - [Check]
@@ -229,6 +260,7 @@ fn a_long_stable_run_starts_the_backoff_anew() {
         1 check failed
         1001 tick
         1001 checked
+        1001 reserved
         1002 spawned
         1102 tick
         1103 ready
@@ -238,10 +270,11 @@ fn a_long_stable_run_starts_the_backoff_anew() {
             0 tick: Starting #0 due - [Check]
             1 check failed: Unready #0 due 1001 [Down { cause: Check, loading: true }]
             1001 tick: Unready #0 due - [Check]
-            1001 checked: Unready #0 due - [Spawn]
+            1001 checked: Unready #0 due - [Reserve]
+            1001 reserved: Unready #0 due - [Spawn]
             1002 spawned: Starting #1 due 1102 []
             1102 tick: Starting #1 due - [AskHealth]
-            1103 ready: Probing #1 due 11002 [Probe]
+            1103 ready: Probing #1 due 11103 [Probe]
             1104 probed: Ready #1 due 3104 [Ready { took_ms: 102 }]
             70000 exited: Backoff #1 due 71000 [Down { cause: Exit, loading: false }]
             last error: exit code 1
@@ -259,6 +292,7 @@ fn a_short_run_does_not_start_the_backoff_anew() {
         1 check failed
         1001 tick
         1001 checked
+        1001 reserved
         1002 spawned
         1102 tick
         1103 ready
@@ -268,10 +302,11 @@ fn a_short_run_does_not_start_the_backoff_anew() {
             0 tick: Starting #0 due - [Check]
             1 check failed: Unready #0 due 1001 [Down { cause: Check, loading: true }]
             1001 tick: Unready #0 due - [Check]
-            1001 checked: Unready #0 due - [Spawn]
+            1001 checked: Unready #0 due - [Reserve]
+            1001 reserved: Unready #0 due - [Spawn]
             1002 spawned: Starting #1 due 1102 []
             1102 tick: Starting #1 due - [AskHealth]
-            1103 ready: Probing #1 due 11002 [Probe]
+            1103 ready: Probing #1 due 11103 [Probe]
             1104 probed: Ready #1 due 3104 [Ready { took_ms: 102 }]
             30000 exited: Backoff #1 due 32000 [Down { cause: Exit, loading: false }]
             last error: exit code 1
@@ -287,6 +322,7 @@ fn an_engine_that_stops_answering_is_killed_and_restarted_only_once_it_is_reaped
         "
         0 tick
         0 checked
+        0 reserved
         0 spawned
         100 tick
         101 ready
@@ -302,10 +338,11 @@ fn an_engine_that_stops_answering_is_killed_and_restarted_only_once_it_is_reaped
         7200 tick",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
-            101 ready: Probing #1 due 10000 [Probe]
+            101 ready: Probing #1 due 10101 [Probe]
             102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
             2102 tick: Ready #1 due - [AskHealth]
             2104 silent: Ready #1 due 4104 []
@@ -328,6 +365,7 @@ fn one_answer_ends_the_count_of_silences() {
         "
         0 tick
         0 checked
+        0 reserved
         0 spawned
         100 tick
         101 ready
@@ -342,10 +380,11 @@ fn one_answer_ends_the_count_of_silences() {
         8107 silent",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
-            101 ready: Probing #1 due 10000 [Probe]
+            101 ready: Probing #1 due 10101 [Probe]
             102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
             2102 tick: Ready #1 due - [AskHealth]
             2104 silent: Ready #1 due 4104 []
@@ -366,6 +405,7 @@ fn an_engine_that_loads_again_by_itself_counts_as_silent() {
         "
         0 tick
         0 checked
+        0 reserved
         0 spawned
         100 tick
         101 ready
@@ -378,10 +418,11 @@ fn an_engine_that_loads_again_by_itself_counts_as_silent() {
         6106 loading",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
-            101 ready: Probing #1 due 10000 [Probe]
+            101 ready: Probing #1 due 10101 [Probe]
             102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
             2102 tick: Ready #1 due - [AskHealth]
             2104 loading: Ready #1 due 4104 []
@@ -402,18 +443,20 @@ fn a_start_that_takes_too_long_is_given_up() {
         "
         0 tick
         0 checked
+        0 reserved
         1 spawned
         101 tick
         102 loading
         10001 tick",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             1 spawned: Starting #1 due 101 []
             101 tick: Starting #1 due - [AskHealth]
             102 loading: Loading #1 due 202 []
             10001 tick: Backoff #1 due 11001 [Down { cause: StartTimeout, loading: true }, Kill]
-            last error: engine was not ready within 10000 ms
+            last error: engine made no progress for 10000 ms while it started
         "#]],
     );
 }
@@ -426,22 +469,24 @@ fn a_test_decode_that_takes_too_long_is_given_up() {
         "
         0 tick
         0 checked
+        0 reserved
         1 spawned
         101 tick
         102 ready
-        10000 tick
-        10001 tick
-        10002 probed",
+        10101 tick
+        10102 tick
+        10103 probed",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             1 spawned: Starting #1 due 101 []
             101 tick: Starting #1 due - [AskHealth]
-            102 ready: Probing #1 due 10001 [Probe]
-            10000 tick: Probing #1 due 10001 []
-            10001 tick: Backoff #1 due 11001 [Down { cause: StartTimeout, loading: true }, Kill]
-            10002 probed: Backoff #1 due 11001 []
-            last error: engine was not ready within 10000 ms
+            102 ready: Probing #1 due 10102 [Probe]
+            10101 tick: Probing #1 due 10102 []
+            10102 tick: Backoff #1 due 11102 [Down { cause: StartTimeout, loading: true }, Kill]
+            10103 probed: Backoff #1 due 11102 []
+            last error: engine made no progress for 10000 ms while it started
         "#]],
     );
 }
@@ -454,16 +499,18 @@ fn a_failed_test_decode_is_not_ready() {
         "
         0 tick
         0 checked
+        0 reserved
         1 spawned
         101 tick
         102 ready
         103 probe failed",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             1 spawned: Starting #1 due 101 []
             101 tick: Starting #1 due - [AskHealth]
-            102 ready: Probing #1 due 10001 [Probe]
+            102 ready: Probing #1 due 10102 [Probe]
             103 probe failed: Backoff #1 due 1103 [Down { cause: Probe, loading: true }, Kill]
             last error: test decode failed: nothing came
         "#]],
@@ -560,6 +607,7 @@ fn stopping_drains_first_and_ends_stopped() {
         "
         0 tick
         0 checked
+        0 reserved
         0 spawned
         100 tick
         101 ready
@@ -570,10 +618,11 @@ fn stopping_drains_first_and_ends_stopped() {
         9999 tick",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
-            101 ready: Probing #1 due 10000 [Probe]
+            101 ready: Probing #1 due 10101 [Probe]
             102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
             200 drain: Draining #1 due - []
             300 stop: Draining #1 due 5300 [Terminate]
@@ -591,6 +640,7 @@ fn an_engine_that_ignores_sigterm_is_killed_after_the_grace() {
         "
         0 tick
         0 checked
+        0 reserved
         0 spawned
         100 tick
         101 ready
@@ -602,10 +652,11 @@ fn an_engine_that_ignores_sigterm_is_killed_after_the_grace() {
         5301 exited",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
-            101 ready: Probing #1 due 10000 [Probe]
+            101 ready: Probing #1 due 10101 [Probe]
             102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
             200 drain: Draining #1 due - []
             300 stop: Draining #1 due 5300 [Terminate]
@@ -623,6 +674,7 @@ fn hurry_skips_the_grace() {
         "
         0 tick
         0 checked
+        0 reserved
         0 spawned
         100 tick
         101 ready
@@ -633,10 +685,11 @@ fn hurry_skips_the_grace() {
         302 exited",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
-            101 ready: Probing #1 due 10000 [Probe]
+            101 ready: Probing #1 due 10101 [Probe]
             102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
             200 drain: Draining #1 due - []
             300 stop: Draining #1 due 5300 [Terminate]
@@ -654,6 +707,7 @@ fn nothing_becomes_ready_while_draining() {
         "
         0 tick
         0 checked
+        0 reserved
         0 spawned
         100 tick
         101 drain
@@ -663,7 +717,8 @@ fn nothing_becomes_ready_while_draining() {
         201 exited",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
-            0 checked: Starting #0 due - [Spawn]
+            0 checked: Starting #0 due - [Reserve]
+            0 reserved: Starting #0 due - [Spawn]
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
             101 drain: Starting #1 due - []
@@ -682,11 +737,13 @@ fn a_start_under_way_ends_with_the_drain() {
         "
         0 tick
         1 drain
-        2 checked",
+        2 checked
+        2 reserved",
         expect![[r#"
             0 tick: Starting #0 due - [Check]
             1 drain: Starting #0 due - []
             2 checked: Stopped #0 due - []
+            2 reserved: Stopped #0 due - []
         "#]],
     );
 }
@@ -706,6 +763,282 @@ fn what_waits_for_its_backoff_stops_at_once() {
             2 drain: Unready #0 due - []
             3 stop: Stopped #0 due - []
             last error: no model file
+        "#]],
+    );
+}
+
+// OC-POOL-3002
+#[test]
+fn a_model_on_demand_is_checked_loaded_by_order_and_unloaded_when_it_is_idle() {
+    check(
+        ON_DEMAND,
+        "
+        0 tick
+        1 checked
+        2 load
+        2 tick
+        3 checked
+        3 reserved
+        4 spawned
+        104 tick
+        105 ready
+        110 probed
+        200 unload
+        250 idle
+        260 exited
+        300 load
+        300 tick",
+        expect![[r#"
+            0 tick: Starting #0 due - [Check]
+            1 checked: Unloaded #0 due - []
+            2 load: Starting #0 due 2 []
+            2 tick: Starting #0 due - [Check]
+            3 checked: Starting #0 due - [Reserve]
+            3 reserved: Starting #0 due - [Spawn]
+            4 spawned: Starting #1 due 104 []
+            104 tick: Starting #1 due - [AskHealth]
+            105 ready: Probing #1 due 10105 [Probe]
+            110 probed: Ready #1 due 2110 [Ready { took_ms: 106 }]
+            200 unload: Draining #1 due 1200 [AwaitIdle]
+            250 idle: Draining #1 due 5250 [Terminate]
+            260 exited: Unloaded #1 due - []
+            300 load: Starting #1 due 300 []
+            300 tick: Starting #1 due - [Check]
+        "#]],
+    );
+}
+
+// OC-POOL-3043
+#[test]
+fn a_busy_engine_is_not_unloaded_and_an_order_may_be_taken_back() {
+    check(
+        ON_DEMAND,
+        "
+        0 tick
+        1 checked
+        2 load
+        2 tick
+        3 checked
+        3 reserved
+        4 spawned
+        104 tick
+        105 ready
+        110 probed
+        200 unload
+        1200 tick
+        1300 unload
+        1310 load
+        1320 idle
+        1400 unload
+        1410 idle
+        1420 load
+        1500 exited
+        1500 tick",
+        expect![[r#"
+            0 tick: Starting #0 due - [Check]
+            1 checked: Unloaded #0 due - []
+            2 load: Starting #0 due 2 []
+            2 tick: Starting #0 due - [Check]
+            3 checked: Starting #0 due - [Reserve]
+            3 reserved: Starting #0 due - [Spawn]
+            4 spawned: Starting #1 due 104 []
+            104 tick: Starting #1 due - [AskHealth]
+            105 ready: Probing #1 due 10105 [Probe]
+            110 probed: Ready #1 due 2110 [Ready { took_ms: 106 }]
+            200 unload: Draining #1 due 1200 [AwaitIdle]
+            1200 tick: Ready #1 due 3200 [Forget]
+            1300 unload: Draining #1 due 2300 [AwaitIdle]
+            1310 load: Ready #1 due 3310 []
+            1320 idle: Ready #1 due 3310 []
+            1400 unload: Draining #1 due 2400 [AwaitIdle]
+            1410 idle: Draining #1 due 6410 [Terminate]
+            1420 load: Draining #1 due 6410 []
+            1500 exited: Starting #1 due 1500 []
+            1500 tick: Starting #1 due - [Check]
+        "#]],
+    );
+}
+
+// OC-POOL-3043
+#[test]
+fn a_load_that_is_not_wanted_any_more_ends_where_it_stands() {
+    check(
+        ON_DEMAND,
+        "
+        0 tick
+        1 load
+        2 checked
+        3 unload
+        4 reserved
+        5 load
+        5 tick
+        6 checked
+        6 reserved
+        7 spawned
+        8 unload
+        5008 tick
+        5010 exited",
+        expect![[r#"
+            0 tick: Starting #0 due - [Check]
+            1 load: Starting #0 due - []
+            2 checked: Starting #0 due - [Reserve]
+            3 unload: Unloaded #0 due - [Forget]
+            4 reserved: Unloaded #0 due - []
+            5 load: Starting #0 due 5 []
+            5 tick: Starting #0 due - [Check]
+            6 checked: Starting #0 due - [Reserve]
+            6 reserved: Starting #0 due - [Spawn]
+            7 spawned: Starting #1 due 107 []
+            8 unload: Draining #1 due 5008 [Terminate]
+            5008 tick: Draining #1 due - [Kill]
+            5010 exited: Unloaded #1 due - []
+        "#]],
+    );
+}
+
+// OC-POOL-3002, OC-POOL-3011
+#[test]
+fn a_load_that_fails_is_over_and_may_be_ordered_again_after_its_backoff() {
+    check(
+        ON_DEMAND,
+        "
+        0 tick
+        1 checked
+        2 load
+        2 tick
+        3 checked
+        4 no memory
+        1004 tick
+        1005 load
+        1005 tick
+        1006 checked
+        1006 reserved
+        1007 spawned
+        1008 exited
+        3008 tick
+        3009 load
+        3009 tick
+        3010 check failed
+        7010 tick
+        7011 checked",
+        expect![[r#"
+            0 tick: Starting #0 due - [Check]
+            1 checked: Unloaded #0 due - []
+            2 load: Starting #0 due 2 []
+            2 tick: Starting #0 due - [Check]
+            3 checked: Starting #0 due - [Reserve]
+            4 no memory: Backoff #0 due 1004 [Down { cause: Memory, loading: true }]
+            1004 tick: Unloaded #0 due - []
+            1005 load: Starting #0 due 1005 []
+            1005 tick: Starting #0 due - [Check]
+            1006 checked: Starting #0 due - [Reserve]
+            1006 reserved: Starting #0 due - [Spawn]
+            1007 spawned: Starting #1 due 1107 []
+            1008 exited: Backoff #1 due 3008 [Down { cause: Exit, loading: true }]
+            3008 tick: Unloaded #1 due - []
+            3009 load: Starting #1 due 3009 []
+            3009 tick: Starting #1 due - [Check]
+            3010 check failed: Unready #1 due 7010 [Down { cause: Check, loading: true }]
+            7010 tick: Unready #1 due - [Check]
+            7011 checked: Unloaded #1 due - []
+            last error: no model file
+        "#]],
+    );
+}
+
+// OC-POOL-3011
+#[test]
+fn after_too_many_failures_in_a_row_an_engine_rests_and_is_tried_once() {
+    let crash = |at: u64| {
+        let lines = ["tick", "checked", "reserved", "spawned", "exited"];
+        lines.map(|it| format!("{at} {it}")).join("\n")
+    };
+    let mut script: Vec<String> = [0, 1_000, 3_000, 7_000, 11_000, 15_000].map(crash).into();
+    script.push(crash(75_000));
+    script.push("135000 tick\n135000 checked\n135000 reserved\n135000 spawned".into());
+    script.push("135100 tick\n135101 ready\n135110 probed\n195200 exited".into());
+    check(
+        MANAGED,
+        &script.join("\n"),
+        expect![[r#"
+        0 tick: Starting #0 due - [Check]
+        0 checked: Starting #0 due - [Reserve]
+        0 reserved: Starting #0 due - [Spawn]
+        0 spawned: Starting #1 due 100 []
+        0 exited: Backoff #1 due 1000 [Down { cause: Exit, loading: true }]
+        1000 tick: Backoff #1 due - [Check]
+        1000 checked: Backoff #1 due - [Reserve]
+        1000 reserved: Backoff #1 due - [Spawn]
+        1000 spawned: Starting #2 due 1100 [Restarted { cause: Exit }]
+        1000 exited: Backoff #2 due 3000 [Down { cause: Exit, loading: true }]
+        3000 tick: Backoff #2 due - [Check]
+        3000 checked: Backoff #2 due - [Reserve]
+        3000 reserved: Backoff #2 due - [Spawn]
+        3000 spawned: Starting #3 due 3100 [Restarted { cause: Exit }]
+        3000 exited: Backoff #3 due 7000 [Down { cause: Exit, loading: true }]
+        7000 tick: Backoff #3 due - [Check]
+        7000 checked: Backoff #3 due - [Reserve]
+        7000 reserved: Backoff #3 due - [Spawn]
+        7000 spawned: Starting #4 due 7100 [Restarted { cause: Exit }]
+        7000 exited: Backoff #4 due 11000 [Down { cause: Exit, loading: true }]
+        11000 tick: Backoff #4 due - [Check]
+        11000 checked: Backoff #4 due - [Reserve]
+        11000 reserved: Backoff #4 due - [Spawn]
+        11000 spawned: Starting #5 due 11100 [Restarted { cause: Exit }]
+        11000 exited: Backoff #5 due 15000 [Down { cause: Exit, loading: true }]
+        15000 tick: Backoff #5 due - [Check]
+        15000 checked: Backoff #5 due - [Reserve]
+        15000 reserved: Backoff #5 due - [Spawn]
+        15000 spawned: Starting #6 due 15100 [Restarted { cause: Exit }]
+        15000 exited: Unready #6 due 75000 [Down { cause: Exit, loading: true }]
+        75000 tick: Unready #6 due - [Check]
+        75000 checked: Unready #6 due - [Reserve]
+        75000 reserved: Unready #6 due - [Spawn]
+        75000 spawned: Starting #7 due 75100 [Restarted { cause: Exit }]
+        75000 exited: Unready #7 due 135000 [Down { cause: Exit, loading: true }]
+        135000 tick: Unready #7 due - [Check]
+        135000 checked: Unready #7 due - [Reserve]
+        135000 reserved: Unready #7 due - [Spawn]
+        135000 spawned: Starting #8 due 135100 [Restarted { cause: Exit }]
+        135100 tick: Starting #8 due - [AskHealth]
+        135101 ready: Probing #8 due 145101 [Probe]
+        135110 probed: Ready #8 due 137110 [Ready { took_ms: 110 }]
+        195200 exited: Backoff #8 due 196200 [Down { cause: Exit, loading: false }]
+        last error: exit code 1
+    "#]],
+    );
+}
+
+// OC-POOL-3042
+#[test]
+fn a_load_has_as_long_as_it_gets_on() {
+    check(
+        MANAGED,
+        "
+        0 tick
+        1 checked
+        1 reserved
+        2 spawned
+        9000 tick
+        9000 progressed
+        9000 loading
+        18999 tick
+        18999 progressed
+        18999 loading
+        19099 tick",
+        expect![[r#"
+            0 tick: Starting #0 due - [Check]
+            1 checked: Starting #0 due - [Reserve]
+            1 reserved: Starting #0 due - [Spawn]
+            2 spawned: Starting #1 due 102 []
+            9000 tick: Starting #1 due - [AskHealth]
+            9000 progressed: Starting #1 due - []
+            9000 loading: Loading #1 due 9100 []
+            18999 tick: Loading #1 due - [AskHealth]
+            18999 progressed: Loading #1 due - []
+            18999 loading: Loading #1 due 19099 []
+            19099 tick: Backoff #1 due 20099 [Down { cause: StartTimeout, loading: true }, Kill]
+            last error: engine made no progress for 10000 ms while it started
         "#]],
     );
 }

@@ -35,7 +35,10 @@ fn an_engine_that_never_listens_is_given_up_with_all_that_it_started() {
     let engine = Pid::new(first.pid.unwrap());
     let down = watch.until(|it| it.last_error.is_some());
     assert_eq!(down.state, ReplicaState::Backoff);
-    assert_eq!(down.last_error.as_deref(), Some("engine was not ready within 1000 ms"));
+    assert_eq!(
+        down.last_error.as_deref(),
+        Some("engine made no progress for 1000 ms while it started")
+    );
     watch.until(|it| it.incarnation == 2);
     assert_eq!(engine.proc("cmdline"), "");
     // Of the first start nothing is left: the guard is the second's, with one engine below it.

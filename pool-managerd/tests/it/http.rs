@@ -48,8 +48,11 @@ fn every_documented_operation_is_served() {
     let place = Place::new();
     let daemon = place.start("");
     for operation in POOL_MANAGERD.operations().filter(|it| it.path != "/v1/watch") {
-        assert_eq!(operation.method, "GET");
-        assert_eq!(daemon.get(operation.path).status, 200, "{}", operation.path);
+        match (operation.method, operation.path) {
+            ("PUT", path) => assert_eq!(ask(daemon.address, "PUT", path, &[], "").status, 400),
+            ("GET", "/v1/jobs/{id}") => assert_eq!(daemon.get("/v1/jobs/a").status, 404),
+            (_, path) => assert_eq!(daemon.get(path).status, 200, "{path}"),
+        }
     }
     assert!(matches!(daemon.watch().next(), Some(WatchEvent::Snapshot(_))));
 }

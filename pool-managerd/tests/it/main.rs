@@ -7,6 +7,7 @@ mod death;
 mod external;
 mod hang;
 mod http;
+mod jobs;
 mod lifecycle;
 mod output;
 mod present;

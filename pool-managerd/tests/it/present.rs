@@ -5,7 +5,7 @@ use pool_api::ReplicaState;
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 
-use crate::rig::{Daemon, Pid, Place, kill};
+use crate::rig::{Daemon, MODEL_BYTES, Pid, Place, kill};
 
 fn follow(place: &Place, server: &SimProcess, more: &str) -> Daemon {
     place.start(&format!(
@@ -48,14 +48,14 @@ fn a_digest_is_never_that_of_a_file_which_was_replaced_before_the_start() {
     let daemon = place.start(&place.pool(""));
     let both = |digest: &Option<String>, state| digest.is_some() && state == ReplicaState::Ready;
     let first = daemon.watch().until(|it| both(&it.model_digest, it.state));
-    let model = "GGUF, and another one";
-    std::fs::write(place.model(), model).unwrap();
+    let model = [MODEL_BYTES, b"and more"].concat();
+    std::fs::write(place.model(), &model).unwrap();
     let mut watch = daemon.watch();
     kill(Pid::new(first.pid.unwrap()), Signal::KILL);
     let second = watch.until(|it| {
         assert!(it.incarnation == 1 || it.model_digest != first.model_digest);
         it.incarnation == 2 && both(&it.model_digest, it.state)
     });
-    let hex: String = Sha256::digest(model).iter().map(|it| format!("{it:02x}")).collect();
+    let hex: String = Sha256::digest(&model).iter().map(|it| format!("{it:02x}")).collect();
     assert_eq!(second.model_digest, Some(format!("sha256:{hex}")));
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use pool_api::{Pool, Replica, ReplicaState, Snapshot};
 use tempfile::TempDir;
@@ -15,8 +16,8 @@ use tempfile::TempDir;
 pub(crate) use client::{Answer, Watch, address, ask, ask_engine, ask_raw, fault};
 pub(crate) use process::{Pid, children, kill};
 
-/// Starts where a model file starts, and is none.
-pub(crate) const MODEL_BYTES: &[u8] = b"GGUF, as far as anybody looks";
+/// A GGUF file with neither metadata nor tensors.
+pub(crate) const MODEL_BYTES: &[u8] = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 /// A folder with a model, an engine and a configuration; gone with the test.
 pub(crate) struct Place {
@@ -197,4 +198,21 @@ impl Drop for Daemon {
         let _ended = self.child.kill();
         let _ended = self.child.wait();
     }
+}
+
+/// Polls, for at most 30 s.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        pause(Duration::from_millis(20));
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "real processes are polled; there is nothing to await"
+)]
+fn pause(span: Duration) {
+    std::thread::sleep(span);
 }

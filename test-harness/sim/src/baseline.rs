@@ -207,6 +207,8 @@ impl Scheduler for Baseline {
             | Event::ReplicaFailed { .. }
             | Event::ReplicaRemoved { .. }
             | Event::FootprintChanged { .. }
+            | Event::OrderFailed { .. }
+            | Event::HandBack { .. }
             | Event::DeviceChanged { .. }
             | Event::ModelChanged { .. }
             | Event::Tick => {}

@@ -164,8 +164,8 @@ fn rules_hold_where_other_keys_are_wrong_and_blame_no_key_that_is() {
         &expect![[r#"
             line 2: /pool_manager/devices/0/id: found nothing, expected an id: 1 to 64 of letters, digits, `.`, `_`, `-`
             line 3: /pool_manager/pools/0/engine: found nothing, expected `llamacpp`
-            line 3: /pool_manager/pools/0/model: found nothing, expected a section with aliases, context_tokens, id, path
-            line 3: /pool_manager/pools/1: found 5, expected a section with bin, devices, engine, env, external, flags, id, model, replicas, restart, slots, start_timeout_ms, stop_grace_ms
+            line 3: /pool_manager/pools/0/model: found nothing, expected a section with aliases, context_tokens, id, memory_mib, path
+            line 3: /pool_manager/pools/1: found 5, expected a section with bin, devices, engine, env, external, flags, id, idle_ttl_ms, model, replicas, residency, restart, slots, split, start_timeout_ms, stop_grace_ms
         "#]],
     );
 }
@@ -403,6 +403,91 @@ fn a_tenant_s_limit_of_waiting_tasks_is_within_the_queue() {
         &team(16_385),
         &expect![[r#"
         line 3: /tenants/0/queued: found 16385, which the queue never reaches, expected at most 16384, four times the queue's capacity, or none
+    "#]],
+    );
+}
+
+// OC-CONFIG-6003, OC-POOL-3021
+#[test]
+fn a_split_has_one_ratio_for_each_device() {
+    check(
+        "pool_manager:\n  devices: [{id: a, kind: nvidia}, {id: b, kind: nvidia}]\n  pools:\n  - {id: p, \
+         engine: llamacpp, model: {id: m, path: m}, devices: [a, b], split: [1, 2, 3]}\n  - {id: q, \
+         engine: llamacpp, model: {id: m, path: m}, devices: [a], split: [1, 0]}",
+        &expect![[r#"
+            line 4: /pool_manager/pools/0/split: found 3 ratios, expected one for each of `devices`, which are 2
+            line 5: /pool_manager/pools/1/split: found 2 ratios, expected one for each of `devices`, which are 1
+            line 5: /pool_manager/pools/1/split/1: found 0, expected a whole number from 1 to 1000
+        "#]],
+    );
+}
+
+// OC-CONFIG-6003, OC-POOL-3020
+#[test]
+fn a_gpu_is_named_once_and_memory_that_cannot_be_asked_for_is_stated() {
+    check(
+        "pool_manager:\n  devices:\n  - {id: a, kind: nvidia, uuid: GPU-1}\n  - {id: b, kind: nvidia, \
+         uuid: GPU-1}\n  - {id: c, kind: cpu, uuid: GPU-2}\n  - {id: d, kind: rocm}\n  - {id: e, \
+         kind: metal, memory_mib: 9}",
+        &expect![[r#"
+            line 4: /pool_manager/devices/1/uuid: found "GPU-1" again, expected each GPU once
+            line 5: /pool_manager/devices/2/uuid: found a uuid on a device of kind cpu, expected one on kind nvidia only
+            line 6: /pool_manager/devices/3/memory_mib: found nothing, expected the memory of the rocm device: nothing here can ask it
+        "#]],
+    );
+}
+
+// OC-CONFIG-6003
+#[test]
+fn pinned_models_fit_together_and_others_beside_them() {
+    let document = |residency: &str| {
+        format!(
+            "pool_manager:\n  devices: [{{id: a, kind: cpu, memory_mib: 100}}]\n  pools:\n  - {{id: p, \
+             engine: llamacpp, residency: {residency}, model: {{id: m, path: m, memory_mib: 30}}}}\n  \
+             - {{id: q, engine: llamacpp, replicas: 2, model: {{id: k, path: k, memory_mib: 40}}}}"
+        )
+    };
+    check(
+        &document("pinned"),
+        &expect![[r#"
+        line 5: /pool_manager/pools/1/model/memory_mib: found 80 MiB for a, of which 70 MiB are left, expected pinned models that fit together, and others that fit beside them (or `residency: on_demand`)
+    "#]],
+    );
+    check(
+        &document("on_demand"),
+        &expect![[r#"
+        line 4: /pool_manager/pools/0/model/memory_mib: found 30 MiB for a, of which 20 MiB are left, expected pinned models that fit together, and others that fit beside them (or `residency: on_demand`)
+    "#]],
+    );
+    check(&document("on_demand").replace("memory_mib: 30", "memory_mib: 20"), &expect![""]);
+}
+
+// OC-CONFIG-6003
+#[test]
+fn what_the_manager_says_to_an_engine_is_not_said_again() {
+    check(
+        &pools(
+            "  - {id: a, engine: llamacpp, model: {id: m, path: m}, flags: [-ngl, all, --port=1, \
+             --host]}\n",
+        ),
+        &expect![[r#"
+            line 3: /pool_manager/pools/0/flags/2: found `--port`, which the manager sets itself, expected the pool's own key for it (`model`, `slots`, `split`, `devices`, `port_range`)
+            line 3: /pool_manager/pools/0/flags/3: found `--host`, which the manager sets itself, expected the pool's own key for it (`model`, `slots`, `split`, `devices`, `port_range`)
+        "#]],
+    );
+    check(
+        &pools(
+            "  - {id: a, engine: llamacpp, model: {id: m}, residency: on_demand, external: {url: \
+             'http://127.0.0.1:1'}}\n",
+        ),
+        &expect![[r#"
+            line 3: /pool_manager/pools/0/residency: found on_demand beside `external`, expected pinned: a server that somebody else runs is not loaded here
+        "#]],
+    );
+    check(
+        "bind: ['127.0.0.1:9', '127.0.0.1:9']",
+        &expect![[r#"
+        line 1: /bind/1: found 127.0.0.1:9 again, expected each address once
     "#]],
     );
 }

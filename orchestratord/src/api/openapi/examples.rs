@@ -1,12 +1,12 @@
 //! Examples as values of the wire types, so that they cannot fall behind them.
 
 use api_types::{
-    API_VERSION, Admission, Capabilities, ChatMessage, Decision, DecisionCandidate, Detail,
-    DropCount, End, EngineCapability, ErrorCode, ErrorEnvelope, Explanation, FinishReason, Links,
-    Model, ModelCapability, ModelList, ModelState, PlacementChoice, PlacementDrop, Pool,
-    PoolHealth, PoolHealthMetrics, PoolList, Priority, Queue, QueueLane, Queued, QueuedReason,
-    Readiness, Replica, ReplicaSet, ReplicaSetList, Started, Task, TaskList, TaskPlacement,
-    TaskRequest, TaskState, TaskTimings, TaskUsage, Token, Waiting,
+    API_VERSION, Admission, Capabilities, ChatMessage, Decision, DecisionCandidate, Detail, Device,
+    DeviceList, DrainStatus, DropCount, End, EngineCapability, ErrorCode, ErrorEnvelope,
+    Explanation, FinishReason, Links, Model, ModelCapability, ModelList, ModelState,
+    PlacementChoice, PlacementDrop, Pool, PoolHealth, PoolHealthMetrics, PoolList, Priority, Queue,
+    QueueLane, Queued, QueuedReason, Readiness, Replica, ReplicaSet, ReplicaSetList, Started, Task,
+    TaskList, TaskPlacement, TaskRequest, TaskState, TaskTimings, TaskUsage, Token, Waiting,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -118,7 +118,8 @@ pub(super) fn waiting() -> Queued {
     Queued::Waiting {
         queue_position: 2,
         predicted_start_ms: 1_800,
-        reason: QueuedReason::WaitingForSlot,
+        reason: QueuedReason::LoadingModel,
+        load_progress: Some(0.45),
     }
 }
 
@@ -182,6 +183,8 @@ pub(super) fn pools() -> PoolList {
         slots: 4,
         slots_busy: 1,
         restarts: 0,
+        memory_bytes: 8_589_934_592,
+        load_progress: None,
         last_error: None,
     };
     let pool = Pool {
@@ -190,11 +193,33 @@ pub(super) fn pools() -> PoolList {
         origin: "managed".into(),
         model_id: MODEL.into(),
         devices: vec!["nvidia0".into()],
+        residency: "on_demand".into(),
         draining: false,
         reachable: true,
         replicas: vec![replica],
     };
     PoolList { pools: vec![pool] }
+}
+
+pub(super) fn drain(draining: bool) -> DrainStatus {
+    DrainStatus { pool_id: "gpu0".into(), draining }
+}
+
+pub(super) fn devices() -> DeviceList {
+    let device = Device {
+        device_id: "nvidia0".into(),
+        manager: "http://127.0.0.1:8421".into(),
+        kind: "nvidia".into(),
+        name: Some("NVIDIA GeForce RTX 4090".into()),
+        uuid: Some("GPU-8f6d3c1e-52b7-4f0a-9c3d-1e2f3a4b5c6d".into()),
+        memory_total_bytes: 25_769_803_776,
+        memory_usable_bytes: 25_501_368_320,
+        memory_models_bytes: 8_589_934_592,
+        health: "healthy".into(),
+        last_error: None,
+        reachable: true,
+    };
+    DeviceList { devices: vec![device] }
 }
 
 pub(super) fn replica_sets() -> ReplicaSetList {

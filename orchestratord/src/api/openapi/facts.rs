@@ -56,6 +56,28 @@ pub(super) fn of(operation: &str) -> Option<Facts> {
             refusals: codes(&[ErrorCode::InvalidParams, ErrorCode::NotFound]),
             ..answering(examples::json(&examples::health()))
         },
+        "drain_pool" => Facts {
+            refusals: codes(&[
+                ErrorCode::InvalidParams,
+                ErrorCode::NotFound,
+                ErrorCode::UnsupportedMediaType,
+                ErrorCode::PayloadTooLarge,
+                ErrorCode::PoolUnavailable,
+            ]),
+            request: Some(examples::json(&api_types::DrainRequest { deadline_ms: 60_000 })),
+            answers: vec![(202, JSON, examples::json(&examples::drain(true)))],
+            ..Facts::default()
+        },
+        "undrain_pool" => Facts {
+            refusals: codes(&[
+                ErrorCode::InvalidParams,
+                ErrorCode::NotFound,
+                ErrorCode::PoolUnavailable,
+            ]),
+            answers: vec![(202, JSON, examples::json(&examples::drain(false)))],
+            ..Facts::default()
+        },
+        "list_devices" => answering(examples::json(&examples::devices())),
         "list_replica_sets" => answering(examples::json(&examples::replica_sets())),
         "get_capabilities" => answering(examples::json(&examples::capabilities())),
         "get_queue" => answering(examples::json(&examples::queue())),

@@ -22,7 +22,7 @@ fn app() -> App {
     let telemetry = Arc::new(Telemetry::new());
     let (driver, handle) = driver::build(
         &config,
-        Directory::new(0, std::iter::empty()),
+        Directory::new(Vec::new(), std::iter::empty(), 0),
         Arc::clone(&telemetry),
         TaskTracker::new(),
     );

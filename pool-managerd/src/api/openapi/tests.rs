@@ -18,7 +18,7 @@ use crate::engine::Environment;
 fn app() -> App {
     let config = config_schema::parse("pool_manager: {data_dir: /nowhere}").unwrap();
     App {
-        site: Arc::new(app::site(config.pool_manager, Environment::new())),
+        site: Arc::new(app::site(config.pool_manager, Environment::new()).0),
         guard: Arc::new(Guard::new(&[], &[], Credentials::Open)),
     }
 }

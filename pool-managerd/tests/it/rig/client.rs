@@ -140,7 +140,7 @@ impl Watch {
             match self.next()? {
                 WatchEvent::Snapshot(mut snapshot) => return Some(snapshot.pools.remove(0)),
                 WatchEvent::Pool(pool) => return Some(pool),
-                WatchEvent::Heartbeat => {}
+                WatchEvent::Devices(_) | WatchEvent::Heartbeat => {}
             }
         }
     }

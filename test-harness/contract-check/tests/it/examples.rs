@@ -12,12 +12,15 @@ fn through<T: DeserializeOwned + Serialize>(example: &Value) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(example.clone()).unwrap()).unwrap()
 }
 
-const ORCHESTRATORD_TYPES: [Type; 21] = [
+const ORCHESTRATORD_TYPES: [Type; 24] = [
     ("TaskRequest", through::<api_types::TaskRequest>),
     ("Admission", through::<api_types::Admission>),
     ("Task", through::<api_types::Task>),
     ("ModelList", through::<api_types::ModelList>),
     ("PoolList", through::<api_types::PoolList>),
+    ("DeviceList", through::<api_types::DeviceList>),
+    ("DrainStatus", through::<api_types::DrainStatus>),
+    ("DrainRequest", through::<api_types::DrainRequest>),
     ("PoolHealth", through::<api_types::PoolHealth>),
     ("Capabilities", through::<api_types::Capabilities>),
     ("Queue", through::<api_types::Queue>),
@@ -36,9 +39,12 @@ const ORCHESTRATORD_TYPES: [Type; 21] = [
     ("Disconnected", through::<api_types::Disconnected>),
 ];
 
-const POOL_TYPES: [Type; 3] = [
+const POOL_TYPES: [Type; 6] = [
     ("Snapshot", through::<pool_api::Snapshot>),
     ("ErrorBody", through::<pool_api::ErrorBody>),
+    ("JobRequest", through::<pool_api::JobRequest>),
+    ("Job", through::<pool_api::Job>),
+    ("JobList", through::<pool_api::JobList>),
     ("WatchEvent", through::<pool_api::WatchEvent>),
 ];
 

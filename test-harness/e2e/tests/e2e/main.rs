@@ -6,3 +6,4 @@ mod deaths;
 mod generation;
 mod logs;
 mod stack;
+mod swaps;

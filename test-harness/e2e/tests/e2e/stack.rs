@@ -23,6 +23,21 @@ pub(crate) struct Stack {
     folder: TempDir,
 }
 
+/// The tiny model under a name of its own, served by a real engine.
+pub(crate) fn pool(id: &str, model: &str, slots: u32, context_tokens: u32) -> Value {
+    json!({
+        "id": id,
+        "engine": "llamacpp",
+        "bin": engine(),
+        "slots": slots,
+        "model": {
+            "id": model,
+            "path": root().join("models/tiny-scribe-q8_0.gguf"),
+            "context_tokens": context_tokens,
+        },
+    })
+}
+
 /// One event of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event {
@@ -33,31 +48,28 @@ pub(crate) struct Event {
 impl Stack {
     /// Returns once a replica is ready.
     pub(crate) fn start(slots: u32, context_tokens: u32) -> Self {
+        let pool = pool("real", "tiny-scribe", slots, context_tokens);
+        let stack = Self::with(&json!({"pools": [pool]}), &json!({}));
+        stack.wait_ready();
+        stack
+    }
+
+    /// `manager` and `swap` are those sections of the configuration.
+    pub(crate) fn with(manager: &Value, swap: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, manager_port) = free_ports();
         let config = folder.path().join("config.json");
-        let document = json!({
+        let mut document = json!({
             "bind": [format!("127.0.0.1:{port}")],
             "pool_managers": [{"url": format!("http://127.0.0.1:{manager_port}")}],
             "drain_ms": 2_000,
-            "pool_manager": {
-                "bind": [format!("127.0.0.1:{manager_port}")],
-                "data_dir": folder.path().join("data"),
-                "pools": [{
-                    "id": "real",
-                    "engine": "llamacpp",
-                    "bin": engine(),
-                    "slots": slots,
-                    "model": {
-                        "id": "tiny-scribe",
-                        "path": root().join("models/tiny-scribe-q8_0.gguf"),
-                        "context_tokens": context_tokens,
-                    },
-                }],
-            },
+            "swap": swap,
+            "pool_manager": manager,
         });
+        document["pool_manager"]["bind"] = json!([format!("127.0.0.1:{manager_port}")]);
+        document["pool_manager"]["data_dir"] = json!(folder.path().join("data"));
         std::fs::write(&config, document.to_string()).unwrap();
-        let stack = Self {
+        Self {
             url: format!("http://127.0.0.1:{port}"),
             manager_url: format!("http://127.0.0.1:{manager_port}"),
             manager: daemon("pool-managerd", &config, folder.path()),
@@ -69,9 +81,7 @@ impl Stack {
                 .build()
                 .into(),
             folder,
-        };
-        stack.wait_ready();
-        stack
+        }
     }
 
     pub(crate) fn wait_ready(&self) {
@@ -95,6 +105,11 @@ impl Stack {
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         let mut response = self.agent.get(format!("{}{path}", self.url)).call().ok()?;
         response.body_mut().read_json().ok()
+    }
+
+    pub(crate) fn text(&self, path: &str) -> String {
+        let mut response = self.agent.get(format!("{}{path}", self.url)).call().unwrap();
+        response.body_mut().read_to_string().unwrap()
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> u16 {

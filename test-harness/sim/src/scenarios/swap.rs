@@ -112,6 +112,7 @@ fn prepared(settings: Settings<'_>, seed: u64, scheduler: Box<dyn Scheduler>) ->
             memory_bytes: vec![(DeviceId(0), MEMORY)],
             load: Micros::seconds(load_s),
             pinned: false,
+            idle_ttl: None,
         };
         world.feed(Event::FootprintChanged { replica: ReplicaId(replica), footprint });
     }

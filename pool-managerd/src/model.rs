@@ -1,0 +1,89 @@
+//! A model before it is loaded: whether its files can work, and what memory it will take.
+
+mod estimate;
+mod gguf;
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+pub(crate) use estimate::Shape;
+use gguf::{Gguf, GgufError};
+
+/// What a model's files say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Model {
+    /// Of all its files.
+    pub(crate) weight_bytes: u64,
+    pub(crate) shape: Shape,
+    /// Messages can be made into a prompt.
+    pub(crate) chat_template: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ModelError {
+    #[error("cannot open the model file `{path}`: {source}")]
+    Open { path: PathBuf, source: io::Error },
+    #[error("the model `{path}` is not a file")]
+    NotFile { path: PathBuf },
+    #[error("`{path}` is not a GGUF model: it starts with {found:?}, expected \"GGUF\"")]
+    NotGguf { path: PathBuf, found: String },
+    #[error("the model file `{path}` is broken: {source}")]
+    Broken { path: PathBuf, source: GgufError },
+    #[error(
+        "the model file `{path}` is cut short: it has {found} bytes, its tensors end at {expected}"
+    )]
+    Truncated { path: PathBuf, found: u64, expected: u64 },
+}
+
+/// Reads the header of a GGUF file, and the sizes of those that belong to it. Blocks for as long as
+/// the file system does.
+pub(crate) fn inspect(path: &Path) -> Result<Model, ModelError> {
+    let own = || path.to_owned();
+    let open = |source| ModelError::Open { path: own(), source };
+    // Asked by name first: opening a pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(open)?;
+    if !metadata.is_file() {
+        return Err(ModelError::NotFile { path: own() });
+    }
+    let mut file = BufReader::new(File::open(path).map_err(open)?);
+    let mut magic = [0; 4];
+    let read = file.read(&mut magic).map_err(open)?;
+    if magic != gguf::MAGIC {
+        let found = String::from_utf8_lossy(&magic[..read]).into_owned();
+        return Err(ModelError::NotGguf { path: own(), found });
+    }
+    let broken = |source| ModelError::Broken { path: own(), source };
+    let header = Gguf::read(&mut file, metadata.len()).map_err(broken)?;
+    if metadata.len() < header.end {
+        let (found, expected) = (metadata.len(), header.end);
+        return Err(ModelError::Truncated { path: own(), found, expected });
+    }
+    let mut weight_bytes = metadata.len();
+    for part in further_parts(path) {
+        let missing = |source| ModelError::Open { path: part.clone(), source };
+        weight_bytes += std::fs::metadata(&part).map_err(missing)?.len();
+    }
+    Ok(Model {
+        weight_bytes,
+        shape: Shape::of(&header),
+        chat_template: header.text("tokenizer.chat_template").is_some(),
+    })
+}
+
+/// Files after the first of a model that was split: `name-00001-of-00003.gguf`.
+fn further_parts(path: &Path) -> Vec<PathBuf> {
+    let parts = || -> Option<Vec<PathBuf>> {
+        let stem = path.file_stem()?.to_str()?;
+        let (rest, count) = stem.rsplit_once("-of-")?;
+        let (name, first) = rest.rsplit_once('-')?;
+        let numbered = first.len() == 5 && count.len() == 5 && first.parse::<u32>() == Ok(1);
+        let count: u32 = count.parse().ok().filter(|_| numbered)?;
+        let part = |it| path.with_file_name(format!("{name}-{it:05}-of-{count:05}.gguf"));
+        Some((2..=count).map(part).collect())
+    };
+    parts().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

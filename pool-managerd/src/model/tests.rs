@@ -1,0 +1,130 @@
+//! What model files are refused for, and what is made of those that are fit.
+
+use rustix::fs::{CWD, Mode, mkfifoat};
+use tempfile::TempDir;
+
+use super::{Model, ModelError, inspect};
+
+/// A header as the format has it: a list of entries and tensors.
+struct Header {
+    entries: Vec<Vec<u8>>,
+    tensors: Vec<Vec<u8>>,
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+impl Header {
+    fn new() -> Self {
+        Self { entries: Vec::new(), tensors: Vec::new() }
+    }
+
+    fn entry(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
+        self.entries.push([&text(key)[..], &kind.to_le_bytes(), value].concat());
+        self
+    }
+
+    fn number(self, key: &str, value: u32) -> Self {
+        self.entry(key, 4, &value.to_le_bytes())
+    }
+
+    /// Of f16, at `offset` of the data.
+    fn tensor(mut self, elements: u64, offset: u64) -> Self {
+        let shape = [&1_u32.to_le_bytes()[..], &elements.to_le_bytes()].concat();
+        let place = [&1_u32.to_le_bytes()[..], &offset.to_le_bytes()].concat();
+        self.tensors.push([&text("t")[..], &shape, &place].concat());
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let counts = [self.tensors.len() as u64, self.entries.len() as u64];
+        let head = [&b"GGUF\x03\0\0\0"[..], &counts.map(u64::to_le_bytes).concat()].concat();
+        [head, self.entries.concat(), self.tensors.concat()].concat()
+    }
+}
+
+fn told(bytes: &[u8]) -> Result<Model, ModelError> {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("model.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    inspect(&path)
+}
+
+fn refused(bytes: &[u8]) -> String {
+    told(bytes).unwrap_err().to_string().split_once("gguf` ").unwrap().1.to_owned()
+}
+
+#[test]
+fn a_pipe_is_refused_without_waiting_for_its_writer() {
+    let folder = TempDir::new().unwrap();
+    let model = folder.path().join("model.gguf");
+    mkfifoat(CWD, &model, Mode::RUSR).unwrap();
+    let refused = inspect(&model);
+    assert!(matches!(refused, Err(ModelError::NotFile { .. })), "{refused:?}");
+}
+
+// OC-POOL-3002
+#[test]
+fn a_file_that_is_no_model_is_told_with_what_it_holds() {
+    assert_eq!(refused(b"GG"), "is not a GGUF model: it starts with \"GG\", expected \"GGUF\"");
+    assert_eq!(refused(b"GGUF"), "is broken: its header ends early");
+    assert_eq!(refused(b"GGUF\x09\0\0\0"), "is broken: version 9, expected 2 or 3");
+    let cut = Header::new().number("a", 1).bytes();
+    assert_eq!(refused(&cut[..cut.len() - 1]), "is broken: its header ends early");
+    let long = Header::new().entry("a", 8, &u64::MAX.to_le_bytes()).bytes();
+    assert!(refused(&long).starts_with("is broken: a text or list of 18446744073709551615 bytes"));
+    let odd = Header::new().entry("a", 77, &[]).bytes();
+    assert_eq!(refused(&odd), "is broken: a value of type 77, expected 0 to 12");
+}
+
+// OC-POOL-3002
+#[test]
+fn a_download_that_was_cut_short_is_told_before_the_load() {
+    let header = Header::new().tensor(64, 0).tensor(100, 128);
+    let mut file = header.bytes();
+    let data = file.len().next_multiple_of(32);
+    file.resize(data + 128 + 200, 0);
+    assert!(told(&file).is_ok());
+    file.pop();
+    let expected =
+        format!("is cut short: it has {} bytes, its tensors end at {}", data + 327, data + 328);
+    assert_eq!(refused(&file), expected);
+}
+
+// OC-POOL-3002, ORCH-3020
+#[test]
+fn memory_grows_with_layers_heads_and_context() {
+    let tokens = [&8_u32.to_le_bytes()[..], &2_u64.to_le_bytes(), &text("a"), &text("b")].concat();
+    let file = Header::new()
+        .entry("general.architecture", 8, &text("llama"))
+        .number("llama.block_count", 32)
+        .number("llama.embedding_length", 4_096)
+        .number("llama.attention.head_count", 32)
+        .number("llama.attention.head_count_kv", 8)
+        .entry("tokenizer.ggml.tokens", 9, &tokens)
+        .entry("tokenizer.chat_template", 8, &text("{{ messages }}"))
+        .bytes();
+    let model = told(&file).unwrap();
+    // Of an 8 B llama with 8 KV heads of 128: 32 × 8 × 256 × 2 bytes.
+    assert_eq!(model.shape.kv_bytes_per_token, 131_072);
+    assert_eq!((model.shape.embedding, model.shape.vocabulary), (4_096, 2));
+    assert!(model.chat_template);
+    let [small, large] = [1_024, 9_216].map(|it| model.shape.memory_bytes(1 << 30, it));
+    assert_eq!(large - small, 1 << 30);
+    assert!((1 << 30) + (128 << 20) < small, "{small}");
+}
+
+#[test]
+fn the_parts_of_a_split_model_count_together() {
+    let folder = TempDir::new().unwrap();
+    let part = |it: u32| folder.path().join(format!("m-{it:05}-of-00003.gguf"));
+    let header = Header::new().bytes();
+    for it in 1..=3 {
+        std::fs::write(part(it), &header).unwrap();
+    }
+    assert_eq!(inspect(&part(1)).unwrap().weight_bytes, 3 * header.len() as u64);
+    std::fs::remove_file(part(2)).unwrap();
+    let missing = inspect(&part(1)).unwrap_err().to_string();
+    assert!(missing.contains("m-00002-of-00003.gguf"), "{missing}");
+}

@@ -1,0 +1,203 @@
+//! A load: what it needs, whether that is there, how far it has come, and what it took in truth.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config_schema::{EngineSource, PoolConfig};
+use pool_api::{Device, LoadProgress, LoadStage, MemoryNeed, ReplicaState};
+use tokio::time::{Instant, sleep};
+
+use super::{Answered, ReplicaTask, Site};
+use crate::engine::Process;
+use crate::measured::{self, Measurement};
+use crate::model::{self, Model};
+use crate::supervisor::{Event, Failure, Supervisor};
+
+/// How long a load waits for memory that others are about to give back.
+const MEMORY_LIMIT: Duration = Duration::from_secs(5);
+const MEMORY_POLL: Duration = Duration::from_millis(100);
+/// Of a load, what the reading and filling of memory make; the rest is the self-test.
+const READING_PERMILLE: u64 = 950;
+/// Progress is told in steps of this size.
+const STEP_PERMILLE: u64 = 50;
+/// Devices whose memory differs by less than this, in thousandths, count as alike.
+const ALIKE_PERMILLE: u64 = 20;
+
+/// Whether the model can work here at all. On a thread of its own: a file on a network that is away
+/// takes its time.
+pub(super) async fn check(site: Arc<Site>, pool: usize, index: usize) -> Event {
+    let looked = tokio::task::spawn_blocking(move || look(&site, pool, index)).await;
+    Event::Checked(looked.unwrap_or_else(|error| Err(format!("the check did not end: {error}"))))
+}
+
+fn look(site: &Site, pool_index: usize, index: usize) -> Result<(), String> {
+    let pool = &site.config.pools[pool_index];
+    let EngineSource::Managed { model_path, .. } = &pool.source else { return Ok(()) };
+    let model = model::inspect(model_path).map_err(|it| it.to_string())?;
+    let devices = site.devices.named(&pool.devices);
+    alike(pool, &devices)?;
+    let known = site.measured.of(&measured::key(pool, model_path));
+    let memory = needs(pool, &model, &devices, &known);
+    site.devices.fits(&memory).map_err(|it| it.to_string())?;
+    site.host.update(pool_index, index, |it| {
+        it.memory = memory;
+        it.load_ms = known.load_ms;
+        it.chat_template = model.chat_template;
+    });
+    Ok(())
+}
+
+/// A model is spread over unlike devices only by ratios that somebody has chosen: an even split
+/// would overfill the smallest.
+fn alike(pool: &PoolConfig, devices: &[Device]) -> Result<(), String> {
+    let sizes = devices.iter().map(|it| it.memory_total_bytes);
+    let (Some(least), Some(most)) = (sizes.clone().min(), sizes.max()) else { return Ok(()) };
+    if pool.split.is_none() && most / 1_000 * ALIKE_PERMILLE < most - least {
+        let list: Vec<String> = devices
+            .iter()
+            .map(|it| format!("{} {} MiB", it.device_id, it.memory_total_bytes >> 20))
+            .collect();
+        return Err(format!(
+            "its devices differ in memory ({}): state how the model is divided with `split`",
+            list.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// What the pool's model takes of each device: the most of what is stated, was measured, or is
+/// estimated where nothing else is known.
+fn needs(
+    pool: &PoolConfig,
+    model: &Model,
+    devices: &[Device],
+    known: &Measurement,
+) -> Vec<MemoryNeed> {
+    let EngineSource::Managed { memory_mib, context_tokens, slots, .. } = &pool.source else {
+        return Vec::new();
+    };
+    let context = u64::from(context_tokens.get()) * u64::from(slots.get());
+    let stated = memory_mib.map(|it| it.saturating_mul(1 << 20));
+    let total = stated.unwrap_or_else(|| model.shape.memory_bytes(model.weight_bytes, context));
+    let even = vec![1; devices.len()];
+    let split = pool.split.as_ref().unwrap_or(&even);
+    let parts: u64 = split.iter().copied().map(u64::from).sum();
+    let need = |(device, part): (&Device, &u32)| {
+        let share = total / parts.max(1) * u64::from(*part);
+        let measured = known.memory.iter().find(|it| it.device_id == device.device_id);
+        // Pages that no token has touched yet are missing in what was measured of main memory.
+        let lazy = device.kind == "cpu" || stated.is_some();
+        let bytes = match measured.map(|it| it.bytes) {
+            Some(measured) if lazy => measured.max(share),
+            Some(measured) => measured,
+            None => share,
+        };
+        MemoryNeed { device_id: device.device_id.clone(), bytes }
+    };
+    devices.iter().zip(split).map(need).collect()
+}
+
+/// Waits until the memory is really free, and sets it aside.
+pub(super) async fn reserve(site: Arc<Site>, pool: usize, index: usize) -> Answered {
+    let until = Instant::now() + MEMORY_LIMIT;
+    loop {
+        let needs = site.host.needs(pool, index);
+        let limits = site.devices.limits_now(&site.config.pools[pool].devices).await;
+        match site.memory.hold(&needs, &limits) {
+            Ok(hold) => return Answered { event: Event::Reserved(Ok(())), hold: Some(hold) },
+            Err(shortage) if until <= Instant::now() => {
+                return Event::Reserved(Err(shortage.to_string())).into();
+            }
+            Err(_) => sleep(MEMORY_POLL).await,
+        }
+    }
+}
+
+/// As callers are told.
+pub(super) fn told(supervisor: &Supervisor) -> Option<LoadProgress> {
+    let stage = match supervisor.state() {
+        ReplicaState::Starting if supervisor.is_waiting_for_memory() => LoadStage::WaitingForMemory,
+        ReplicaState::Starting if !supervisor.is_alive() => LoadStage::Checking,
+        ReplicaState::Starting | ReplicaState::Loading => LoadStage::Reading,
+        ReplicaState::Probing => LoadStage::SelfTest,
+        ReplicaState::Unloaded
+        | ReplicaState::Ready
+        | ReplicaState::Draining
+        | ReplicaState::Backoff
+        | ReplicaState::Unready
+        | ReplicaState::Stopped => return None,
+    };
+    Some(LoadProgress { stage, permille: supervisor.progress() })
+}
+
+impl ReplicaTask {
+    /// How far the engine has come with its load; nothing for one that serves.
+    pub(super) fn progress(&self) -> Option<Event> {
+        let loads =
+            matches!(self.supervisor.state(), ReplicaState::Starting | ReplicaState::Loading);
+        let process = self.process.as_ref().filter(|_| loads)?;
+        let needs = self.site.host.needs(self.pool_index, self.index);
+        let needed: u64 = needs.iter().map(|it| it.bytes).fold(0, u64::saturating_add);
+        let filled: u64 = self.memory_of(process).iter().map(|it| it.bytes).sum();
+        let reached = filled.max(process.bytes_read()).min(needed);
+        let permille = READING_PERMILLE * reached / needed.max(1) / STEP_PERMILLE * STEP_PERMILLE;
+        Some(Event::Progressed { permille: u32::try_from(permille).unwrap_or(0) })
+    }
+
+    /// What the engine holds now, on each of its devices.
+    fn memory_of(&self, process: &Process) -> Vec<MemoryNeed> {
+        self.site.devices.used_by(&self.pool().devices, &process.tree())
+    }
+
+    /// Notes what the load took, for the next one.
+    pub(super) fn measure(&mut self, took_ms: u64) {
+        let (Some(process), Some(model)) = (&self.process, self.model_path()) else { return };
+        let measured = self.memory_of(process);
+        let key = measured::key(self.pool(), &model);
+        let known = Measurement { memory: measured.clone(), load_ms: Some(took_ms) };
+        let devices = self.site.devices.named(&self.pool().devices);
+        let Ok(model) = model::inspect(&model) else { return };
+        let needs = needs(self.pool(), &model, &devices, &known);
+        if let Some(hold) = &self.hold {
+            hold.taken(needs.clone());
+        }
+        self.site.host.update(self.pool_index, self.index, |it| {
+            it.memory = needs;
+            it.load_ms = Some(took_ms);
+        });
+        self.remember(key, move |it| *it = known);
+    }
+
+    /// A load that found less memory than it was promised asks for more the next time.
+    pub(super) fn oom(&self) {
+        let Some(model) = self.model_path() else { return };
+        let key = measured::key(self.pool(), &model);
+        let mut more = self.site.host.needs(self.pool_index, self.index);
+        for need in &mut more {
+            need.bytes += need.bytes / 4;
+        }
+        self.site.host.update(self.pool_index, self.index, |it| it.memory.clone_from(&more));
+        self.remember(key, move |it| it.memory = more);
+    }
+
+    fn remember(&self, key: String, change: impl FnOnce(&mut Measurement) + Send + 'static) {
+        let site = Arc::clone(&self.site);
+        // On nobody's tracker: a file system that hangs must not keep the daemon from stopping.
+        tokio::task::spawn_blocking(move || site.measured.learn(&key, change));
+    }
+
+    fn model_path(&self) -> Option<PathBuf> {
+        match &self.pool().source {
+            EngineSource::Managed { model_path, .. } => Some(model_path.clone()),
+            EngineSource::External { .. } => None,
+        }
+    }
+
+    pub(super) fn load_failed(&mut self, kind: Failure) {
+        if kind == Failure::DeviceOom || kind == Failure::HostOom {
+            self.oom();
+        }
+        self.fail_load_job(kind);
+    }
+}
