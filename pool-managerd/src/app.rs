@@ -16,13 +16,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, App};
-use crate::devices::Devices;
+use crate::devices::{self, Devices};
 use crate::digest::Digests;
 use crate::drain;
 use crate::engine::{Environment, Ports};
 use crate::host::Host;
 use crate::jobs::{JOBS_MAX, Jobs};
 use crate::measured::Measured;
+use crate::memory::Memory;
 use crate::replica::{Inbox, Place, ReplicaTask, Site};
 use crate::telemetry::Telemetry;
 
@@ -81,6 +82,7 @@ pub async fn run(
         version = env!("CARGO_PKG_VERSION"), profile = ?config.profile, listen = ?addresses,
         metrics = "/metrics", pools = site.config.pools.len(), "serving"
     );
+    devices::watch(&site).context("starting the thread that watches GPUs")?;
     let replicas = TaskTracker::new();
     for (place, inbox) in inboxes {
         replicas.spawn(ReplicaTask::new(Arc::clone(&site), place, inbox).run());
@@ -112,7 +114,8 @@ pub(crate) fn site(config: ManagerConfig, environment: Environment) -> (Site, Ve
         }
         outboxes.push(boxes);
     }
-    let devices = Arc::new(Devices::new(&config));
+    let memory = Arc::<Memory>::default();
+    let devices = Arc::new(Devices::new(&config, Arc::clone(&memory)));
     let site = Site {
         host: Host::new(&config, devices.all(), instance()),
         telemetry: Telemetry::new(),
@@ -120,7 +123,7 @@ pub(crate) fn site(config: ManagerConfig, environment: Environment) -> (Site, Ve
         ports: Ports::new(config.port_range),
         digests: Digests::new(config.data_dir.join("digests.json")),
         devices,
-        memory: Arc::default(),
+        memory,
         measured: Measured::new(config.data_dir.join("measured.json")),
         jobs: Jobs::default(),
         outboxes,

@@ -48,6 +48,15 @@ impl Host {
         (self.snapshot_of(&table), self.changes.subscribe())
     }
 
+    /// Tells the watchers of devices, if they really changed.
+    pub(crate) fn set_devices(&self, devices: Vec<Device>) {
+        let mut table = self.table.lock().expect("no holder panics");
+        if table.devices != devices {
+            table.devices.clone_from(&devices);
+            let _watched = self.changes.send(WatchEvent::Devices(devices));
+        }
+    }
+
     /// Marks every pool as one that takes no new work.
     pub(crate) fn drain(&self) {
         let pools = self.table.lock().expect("no holder panics").pools.len();

@@ -67,6 +67,11 @@ pub(crate) struct Hold {
 }
 
 impl Memory {
+    /// What is promised of a device.
+    pub(crate) fn held(&self, device: &str) -> u64 {
+        self.holds.lock().expect("no holder panics").sum(device, |_| true)
+    }
+
     /// Promises `needs`, all or nothing.
     pub(crate) fn hold(
         self: &Arc<Self>,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use config_schema::{EngineSource, ManagerConfig, PoolConfig, Residency};
 use llamacpp::LlamaCpp;
 use pool_api::ReplicaState;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -85,6 +86,7 @@ pub(crate) struct ReplicaTask {
     /// The one question under way.
     question: Option<Question>,
     inbox: Inbox,
+    device_changes: watch::Receiver<u64>,
     /// The job that is under way here.
     job: Option<Ordered>,
     /// How far the end has come: what the supervisor was told of drain, stop and hurry.
@@ -121,6 +123,7 @@ impl ReplicaTask {
             hold: None,
             question: None,
             inbox,
+            device_changes: site.devices.changes(),
             job: None,
             told: Told::Nothing,
             site,
@@ -164,6 +167,7 @@ impl ReplicaTask {
                 answer.event
             }
             Some(ordered) = self.inbox.recv() => self.ordered(ordered),
+            Ok(()) = self.device_changes.changed() => self.devices_changed(),
             () = sleep_until(at) => Event::Tick,
         }
     }
@@ -263,6 +267,14 @@ impl ReplicaTask {
             Some(Box::pin(load::reserve(Arc::clone(&self.site), self.pool_index, self.index)));
     }
 
+    fn devices_changed(&mut self) -> Event {
+        let trouble = self.site.devices.trouble(&self.pool().devices);
+        if let (Some(trouble), true) = (&trouble, self.supervisor.is_alive()) {
+            self.site.telemetry.driver_reset(&self.pool().id, trouble.kind);
+        }
+        Event::Devices(trouble.map_or(Ok(()), |it| Err(it.cause)))
+    }
+
     fn reach(&mut self, at: Option<Reach>) {
         self.engine = at.as_ref().map(|it| Arc::new(LlamaCpp::new(&it.url(), it.key())));
         self.at = at;
@@ -284,7 +296,8 @@ impl ReplicaTask {
 
     async fn start_process(&mut self) -> Result<Process, String> {
         let at = self.site.ports.allocate().map_err(|it| it.to_string())?;
-        let command = EngineCommand::new(self.pool(), &at, &self.site.environment)
+        let mask = self.site.devices.mask(&self.pool().devices);
+        let command = EngineCommand::new(self.pool(), &at, &self.site.environment, mask)
             .ok_or("an external pool has no process")?;
         let process =
             Process::spawn(&command, self.log_path()).await.map_err(|it| it.to_string())?;

@@ -4,6 +4,7 @@
 //! The shell in `replica.rs` performs them, one at a time.
 
 mod event;
+mod orders;
 
 use adapter_api::Properties;
 use config_schema::Restart;
@@ -67,6 +68,8 @@ pub(crate) struct Supervisor {
     silences: u32,
     /// Failures since the last stable run.
     failures: u32,
+    /// Of those, the ones of an engine that was started.
+    falls: u32,
     restarts: u64,
     down_by: Option<Failure>,
     properties: Option<Properties>,
@@ -90,6 +93,7 @@ impl Supervisor {
             due: Some(0),
             silences: 0,
             failures: 0,
+            falls: 0,
             restarts: 0,
             down_by: None,
             properties: None,
@@ -174,6 +178,8 @@ impl Supervisor {
             Event::Load => self.load(now),
             Event::Unload { patience_ms } => self.unload(now, patience_ms),
             Event::Idle => self.idle(now),
+            Event::Devices(Ok(())) => self.devices_work(now),
+            Event::Devices(Err(cause)) => self.devices_fail(now, cause, random),
             Event::Drain => self.drain(),
             Event::Stop => self.stop(now),
             Event::Hurry if self.alive => vec![Effect::Kill],
@@ -215,96 +221,6 @@ impl Supervisor {
     /// The daemon ends: nothing new is begun.
     fn is_over(&self) -> bool {
         matches!(self.wish, Wish::Drain | Wish::Stop)
-    }
-
-    /// Begins a load, or one after the unload that is under way.
-    fn load(&mut self, now: Millis) -> Vec<Effect> {
-        if self.wish != Wish::Rest {
-            return Vec::new();
-        }
-        self.wish = Wish::Run;
-        match self.state {
-            ReplicaState::Draining if self.patience.take().is_some() => self.back_to_service(now),
-            ReplicaState::Unloaded => self.begin_load(now),
-            // Its first check is under way, or its backoff: both go on to a load.
-            ReplicaState::Starting
-            | ReplicaState::Loading
-            | ReplicaState::Probing
-            | ReplicaState::Ready
-            | ReplicaState::Draining
-            | ReplicaState::Backoff
-            | ReplicaState::Unready
-            | ReplicaState::Stopped => {}
-        }
-        Vec::new()
-    }
-
-    fn begin_load(&mut self, now: Millis) {
-        self.state = ReplicaState::Starting;
-        self.down_by = None;
-        self.progress = (now, 0);
-        self.due = Some(now);
-    }
-
-    fn back_to_service(&mut self, now: Millis) {
-        self.wish = Wish::Run;
-        self.state = ReplicaState::Ready;
-        self.silences = 0;
-        self.due = Some(now + CALM_POLL_MS);
-    }
-
-    fn unload(&mut self, now: Millis, patience_ms: Millis) -> Vec<Effect> {
-        if self.wish != Wish::Run || !self.policy.managed {
-            return Vec::new();
-        }
-        self.wish = Wish::Rest;
-        match self.state {
-            ReplicaState::Ready => {
-                self.state = ReplicaState::Draining;
-                self.patience = Some(now + patience_ms);
-                self.due = self.patience;
-                vec![Effect::AwaitIdle]
-            }
-            ReplicaState::Starting | ReplicaState::Loading | ReplicaState::Probing => {
-                if !self.alive {
-                    self.rested();
-                    return vec![Effect::Forget];
-                }
-                self.terminate(now)
-            }
-            ReplicaState::Backoff | ReplicaState::Unready if self.alive => {
-                self.state = ReplicaState::Draining;
-                Vec::new()
-            }
-            ReplicaState::Backoff | ReplicaState::Unready => self.rested(),
-            ReplicaState::Unloaded | ReplicaState::Draining | ReplicaState::Stopped => Vec::new(),
-        }
-    }
-
-    /// Nothing runs on an engine that is to rest.
-    fn idle(&mut self, now: Millis) -> Vec<Effect> {
-        if self.wish != Wish::Rest || self.patience.take().is_none() {
-            return Vec::new();
-        }
-        self.terminate(now)
-    }
-
-    fn terminate(&mut self, now: Millis) -> Vec<Effect> {
-        self.state = ReplicaState::Draining;
-        self.due = Some(now + self.policy.stop_grace_ms);
-        vec![Effect::Terminate]
-    }
-
-    /// The engine is still busy, and was to rest only if it was not.
-    fn impatient(&mut self, now: Millis) -> Vec<Effect> {
-        self.back_to_service(now);
-        vec![Effect::Forget]
-    }
-
-    fn rested(&mut self) -> Vec<Effect> {
-        self.state = ReplicaState::Unloaded;
-        self.due = None;
-        Vec::new()
     }
 
     fn spawned(&mut self, now: Millis) -> Vec<Effect> {
@@ -460,16 +376,17 @@ impl Supervisor {
     fn fail(&mut self, now: Millis, cause: String, kind: Failure, random: u32) -> Vec<Effect> {
         let ready = self.state == ReplicaState::Ready;
         if ready && STABLE_MS <= now.saturating_sub(self.since) {
-            self.failures = 0;
+            (self.failures, self.falls) = (0, 0);
         }
         self.failures += 1;
+        let fell = !matches!(kind, Failure::Check | Failure::Memory);
+        self.falls += u32::from(fell);
         self.down_by = Some(kind);
-        let given_up =
-            self.policy.managed && self.policy.restart.breaker_failures.get() <= self.failures;
+        let given_up = fell && self.is_given_up();
         let wait =
             if given_up { self.policy.restart.breaker_ms } else { self.backoff(kind, random) };
         let hopeless = match kind {
-            Failure::Check | Failure::Spawn => true,
+            Failure::Check | Failure::Spawn | Failure::Device => true,
             // Who holds it may be asked to go: a model on demand can be planned for.
             Failure::Memory => !self.policy.on_demand,
             Failure::Exit
@@ -486,8 +403,8 @@ impl Supervisor {
             ReplicaState::Backoff
         };
         self.last_error = Some(if given_up {
-            let failures = self.failures;
-            format!("given up for {} s after {failures} failures in a row: {cause}", wait / 1_000)
+            let falls = self.falls;
+            format!("given up for {} s after {falls} failures in a row: {cause}", wait / 1_000)
         } else {
             cause
         });
@@ -498,6 +415,11 @@ impl Supervisor {
         self.due = Some(now + wait);
         let down = Effect::Down { cause: kind, loading: self.policy.managed && !ready };
         [down].into_iter().chain(self.alive.then_some(Effect::Kill)).collect()
+    }
+
+    /// Only falls of engines count: a check that fails costs nothing.
+    fn is_given_up(&self) -> bool {
+        self.policy.managed && self.policy.restart.breaker_failures.get() <= self.falls
     }
 
     fn backoff(&self, kind: Failure, random: u32) -> Millis {

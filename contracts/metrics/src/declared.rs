@@ -4,6 +4,7 @@ use crate::{Family, Kind, Label};
 
 pub const LABELS: &[Label] = &[
     Label { name: "cause", budget: 32, meaning: "why an engine was restarted" },
+    Label { name: "device", budget: 64, meaning: "id of a device" },
     Label { name: "engine", budget: 8, meaning: "kind of engine; `unknown` before one is known" },
     Label { name: "engine_version", budget: 64, meaning: "what the engine says of itself" },
     Label {
@@ -26,6 +27,7 @@ pub const LABELS: &[Label] = &[
 
 const REPLICA: &[&str] = &["engine", "engine_version", "pool_id", "replica_id"];
 const LATENCY: &[&str] = &["engine", "engine_version", "pool_id", "priority"];
+const DEVICE: &[&str] = &["pool_id", "device"];
 const LOAD: &[&str] = &["model_id", "outcome"];
 
 /// Families that orchestratord exports.
@@ -200,7 +202,7 @@ pub mod orchestrator {
 
 /// Families that pool-managerd exports.
 pub mod pool_manager {
-    use super::{Family, Kind, LOAD};
+    use super::{DEVICE, Family, Kind, LOAD};
 
     pub use super::orchestrator::BUILD_INFO;
 
@@ -210,6 +212,54 @@ pub mod pool_manager {
         kind: Kind::Counter,
         labels: &["pool_id", "cause"],
         requirement: "ORCH-3038",
+        without_engine: Some("a pool has one engine; `pool_id` tells which"),
+    };
+    pub const GPU_UTILIZATION: Family = Family {
+        name: "gpu_utilization",
+        help: "Time in which the device computed, from 0 to 1",
+        kind: Kind::Gauge,
+        labels: DEVICE,
+        requirement: "OC-POOL-3031",
+        without_engine: Some("describes a device; `pool_id` tells who uses it"),
+    };
+    pub const VRAM_USED: Family = Family {
+        name: "vram_used_bytes",
+        help: "Memory in use on the device, whoever uses it",
+        kind: Kind::Gauge,
+        labels: DEVICE,
+        requirement: "OC-POOL-3031",
+        without_engine: Some("describes a device; `pool_id` tells who uses it"),
+    };
+    pub const VRAM_TOTAL: Family = Family {
+        name: "vram_total_bytes",
+        help: "Memory of the device",
+        kind: Kind::Gauge,
+        labels: DEVICE,
+        requirement: "OC-POOL-3031",
+        without_engine: Some("describes a device; `pool_id` tells who uses it"),
+    };
+    pub const GPU_TEMPERATURE: Family = Family {
+        name: "gpu_temperature_celsius",
+        help: "Temperature of the device",
+        kind: Kind::Gauge,
+        labels: DEVICE,
+        requirement: "OC-POOL-3031",
+        without_engine: Some("describes a device; `pool_id` tells who uses it"),
+    };
+    pub const GPU_POWER: Family = Family {
+        name: "gpu_power_watts",
+        help: "Power that the device draws",
+        kind: Kind::Gauge,
+        labels: DEVICE,
+        requirement: "OC-POOL-3031",
+        without_engine: Some("describes a device; `pool_id` tells who uses it"),
+    };
+    pub const DRIVER_RESETS: Family = Family {
+        name: "driver_resets_total",
+        help: "Engines stopped because their device had failed, by what it reported",
+        kind: Kind::Counter,
+        labels: &["pool_id", "cause"],
+        requirement: "ORCH-3053",
         without_engine: Some("a pool has one engine; `pool_id` tells which"),
     };
     pub const MODEL_LOADS: Family = Family {
@@ -259,6 +309,12 @@ pub const ORCHESTRATOR: &[Family] = &[
 pub const POOL_MANAGER: &[Family] = &[
     pool_manager::BUILD_INFO,
     pool_manager::ENGINE_RESTARTS,
+    pool_manager::GPU_UTILIZATION,
+    pool_manager::VRAM_USED,
+    pool_manager::VRAM_TOTAL,
+    pool_manager::GPU_TEMPERATURE,
+    pool_manager::GPU_POWER,
+    pool_manager::DRIVER_RESETS,
     pool_manager::MODEL_LOADS,
     pool_manager::MODEL_LOAD_MS,
 ];

@@ -34,7 +34,12 @@ pub(crate) struct EngineCommand {
 
 impl EngineCommand {
     /// `None` for an external pool.
-    pub(crate) fn new(pool: &PoolConfig, at: &KeyedPort, inherited: &Environment) -> Option<Self> {
+    pub(crate) fn new(
+        pool: &PoolConfig,
+        at: &KeyedPort,
+        inherited: &Environment,
+        mask: [(&'static str, String); 2],
+    ) -> Option<Self> {
         let EngineSource::Managed { bin, flags, env, model_path, context_tokens, slots, .. } =
             &pool.source
         else {
@@ -57,9 +62,14 @@ impl EngineCommand {
             arguments.extend([name.into(), value.into()]);
         }
         arguments.extend(["--metrics", "--slots", "--jinja"].map(OsString::from));
+        if let Some(split) = &pool.split {
+            let ratios: Vec<String> = split.iter().map(ToString::to_string).collect();
+            arguments.extend(["-ts".into(), ratios.join(",").into()]);
+        }
         arguments.extend(flags.iter().map(OsString::from));
         let mut environment = inherited.clone();
         environment.extend(env.clone());
+        environment.extend(mask.map(|(name, value)| (name.to_owned(), value)));
         // Not on the command line, where every user of the machine could read it.
         environment.insert("LLAMA_API_KEY".into(), at.key.clone());
         let program = bin.clone().unwrap_or_else(|| "llama-server".into());

@@ -34,6 +34,9 @@ pub(super) async fn check(site: Arc<Site>, pool: usize, index: usize) -> Event {
 fn look(site: &Site, pool_index: usize, index: usize) -> Result<(), String> {
     let pool = &site.config.pools[pool_index];
     let EngineSource::Managed { model_path, .. } = &pool.source else { return Ok(()) };
+    if let Some(trouble) = site.devices.trouble(&pool.devices) {
+        return Err(trouble.cause);
+    }
     let model = model::inspect(model_path).map_err(|it| it.to_string())?;
     let devices = site.devices.named(&pool.devices);
     alike(pool, &devices)?;
@@ -103,7 +106,8 @@ pub(super) async fn reserve(site: Arc<Site>, pool: usize, index: usize) -> Answe
     let until = Instant::now() + MEMORY_LIMIT;
     loop {
         let needs = site.host.needs(pool, index);
-        let limits = site.devices.limits_now(&site.config.pools[pool].devices).await;
+        site.devices.look_aside().await;
+        let limits = site.devices.limits(&site.config.pools[pool].devices);
         match site.memory.hold(&needs, &limits) {
             Ok(hold) => return Answered { event: Event::Reserved(Ok(())), hold: Some(hold) },
             Err(shortage) if until <= Instant::now() => {

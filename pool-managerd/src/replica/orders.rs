@@ -59,7 +59,8 @@ impl ReplicaTask {
                 | Failure::Signal
                 | Failure::StartTimeout
                 | Failure::Health
-                | Failure::Probe => "LOAD_FAILED",
+                | Failure::Probe
+                | Failure::Device => "LOAD_FAILED",
             };
             let cause = self.supervisor.last_error().unwrap_or_default().to_owned();
             self.end_job(Err(error(code, &cause)));

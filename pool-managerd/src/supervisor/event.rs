@@ -35,6 +35,8 @@ pub(crate) enum Event {
     },
     /// Nothing runs on the engine.
     Idle,
+    /// Whether all devices work, and if not, why.
+    Devices(Result<(), String>),
     /// Take nothing new; what runs may finish.
     Drain,
     Stop,
@@ -93,12 +95,15 @@ pub(crate) enum Failure {
     StartTimeout,
     Health,
     Probe,
+    /// The device failed under it.
+    Device,
 }
 
 impl Failure {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Check => "check",
+            Self::Device => "device",
             Self::Memory => "memory",
             Self::DeviceOom => "device_oom",
             Self::HostOom => "host_oom",

@@ -1,7 +1,6 @@
 //! The HTTP surface: guards, errors, correlation ids, the watch stream.
 
 use contract_check::POOL_MANAGERD;
-use metrics_contract::{Daemon, differences};
 use pool_api::WatchEvent;
 use rustix::process::Signal;
 
@@ -144,16 +143,4 @@ fn no_series_moves_without_an_event() {
     assert_eq!(daemon.metric("build_info{version=\"0.1.0\"}"), Some(1.0));
     assert_eq!(first.lines().filter(|it| !it.starts_with('#')).count(), 1, "{first}");
     assert_eq!(daemon.get("/metrics").body, first);
-}
-
-// OC-METRICS-7101
-#[test]
-fn a_scrape_after_a_load_and_a_restart_is_what_is_declared() {
-    let place = Place::new();
-    let daemon = place.start(&place.pool(""));
-    let ready = daemon.watch().until(|it| it.state == pool_api::ReplicaState::Ready);
-    kill(Pid::new(ready.pid.unwrap()), Signal::KILL);
-    daemon.watch().until(|it| it.incarnation > ready.incarnation);
-    let scrape = daemon.get("/metrics").body;
-    assert_eq!(differences(Daemon::PoolManagerd, &scrape), Vec::<String>::new());
 }

@@ -114,8 +114,10 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     fn start(config: &Path) -> Self {
-        let mut child =
-            program().arg("--config").arg(config).stderr(Stdio::piped()).spawn().unwrap();
+        let machine = config.with_file_name("machine.json");
+        let mut command = program();
+        command.arg("--config").arg(config).env(fake_nvml::FILE, machine);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut seen = String::new();
         let address = loop {
