@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use config_schema::{Config, ManagerConfig};
+use config_schema::{Config, ManagerConfig, OnManagerExit};
 use http_shell::{Credentials, Guard, ServeLimits};
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,9 +22,10 @@ use crate::drain;
 use crate::engine::{Environment, Ports};
 use crate::host::Host;
 use crate::jobs::{JOBS_MAX, Jobs};
+use crate::kept::{self, Kept};
 use crate::measured::Measured;
 use crate::memory::Memory;
-use crate::replica::{Inbox, Place, ReplicaTask, Site};
+use crate::replica::{Inbox, Place, ReplicaTask, Site, end_strays};
 use crate::telemetry::Telemetry;
 
 /// After the engines are gone: how long connections may take to notice.
@@ -61,12 +62,20 @@ pub async fn run(
     let mut signals = Signals::new()?;
     let manager = config.pool_manager.clone();
     make_data_dir(&manager)?;
+    let _lock = kept::lock(&manager.data_dir)?;
     let listeners = http_shell::bind(&manager.bind.addresses()).await?;
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
     let guard = guard(&manager, &addresses, credentials);
     let (site, inboxes) = site(manager, environment);
     let site = Arc::new(site);
+    end_strays(&site).await;
+    let mut tasks = Vec::new();
+    for (place, inbox) in inboxes {
+        let mut task = ReplicaTask::new(Arc::clone(&site), place, inbox);
+        task.adopt().await;
+        tasks.push(task);
+    }
     let app = App { site: Arc::clone(&site), guard: Arc::new(guard) };
     let stop_serving = CancellationToken::new();
     let limits = ServeLimits {
@@ -84,14 +93,18 @@ pub async fn run(
     );
     devices::watch(&site).context("starting the thread that watches GPUs")?;
     let replicas = TaskTracker::new();
-    for (place, inbox) in inboxes {
-        replicas.spawn(ReplicaTask::new(Arc::clone(&site), place, inbox).run());
-    }
+    tasks.into_iter().for_each(|it| drop(replicas.spawn(it.run())));
 
     let name = signals.next().await;
-    tracing::info!(signal = name, "draining; a second signal skips the wait");
-    finish(&site, Duration::from_millis(config.drain_ms), &mut signals).await;
-    stop(&site, &replicas, &mut signals).await;
+    if site.config.on_manager_exit == OnManagerExit::Keep {
+        // The engines serve on; the next manager takes them over.
+        tracing::info!(signal = name, "stopping; the engines are kept");
+        site.stop.cancel();
+    } else {
+        tracing::info!(signal = name, "draining; a second signal skips the wait");
+        finish(&site, Duration::from_millis(config.drain_ms), &mut signals).await;
+        stop(&site, &replicas, &mut signals).await;
+    }
     site.tracker.close();
     site.tracker.wait().await;
     stop_serving.cancel();
@@ -126,6 +139,7 @@ pub(crate) fn site(config: ManagerConfig, environment: Environment) -> (Site, Ve
         memory,
         measured: Measured::new(config.data_dir.join("measured.json")),
         jobs: Jobs::default(),
+        kept: Kept::new(&config.data_dir),
         outboxes,
         tracker: TaskTracker::new(),
         drain: CancellationToken::new(),
@@ -179,7 +193,7 @@ impl Signals {
     }
 }
 
-fn make_data_dir(config: &ManagerConfig) -> anyhow::Result<()> {
+pub(crate) fn make_data_dir(config: &ManagerConfig) -> anyhow::Result<()> {
     let logs = config.data_dir.join("logs");
     DirBuilder::new().recursive(true).mode(0o700).create(&logs).with_context(|| {
         format!(

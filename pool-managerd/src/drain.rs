@@ -27,7 +27,7 @@ pub(crate) fn pool(site: &Arc<Site>, pool: usize, job_id: String, patience_ms: u
             waited = timeout(patience, idle(&site, |it| it == pool)) => waited.map_err(|_| {
                 error("BUSY", "tasks still run there; the pool drains on")
             }),
-            () = site.drain.cancelled() => Err(error("SHUTTING_DOWN", "the manager stops")),
+            () = site.stop.cancelled() => Err(error("SHUTTING_DOWN", "the manager stops")),
         };
         site.jobs.finish(&job_id, result);
     });

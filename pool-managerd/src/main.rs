@@ -20,6 +20,9 @@ struct Arguments {
     /// Check the configuration and exit: 0 if it is valid, 64 if not.
     #[arg(long)]
     check_config: bool,
+    /// End the engines that a manager with `on_manager_exit: keep` has left, and exit.
+    #[arg(long)]
+    stop_engines: bool,
     #[command(subcommand)]
     internal: Option<Internal>,
 }
@@ -29,6 +32,8 @@ struct Arguments {
 enum Internal {
     #[command(name = guard::GUARD, hide = true)]
     Guard {
+        #[arg(long)]
+        keep: Option<PathBuf>,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
@@ -47,12 +52,12 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match (&arguments.internal, &arguments.config) {
-        (Some(Internal::Guard { command }), _) => guard::guard(command),
+        (Some(Internal::Guard { keep, command }), _) => guard::guard(command, keep.as_deref()),
         (Some(Internal::Exec { guard, command }), _) => {
             complain(&guard::exec(*guard, command));
             Ok(ExitCode::from(guard::CANNOT_RUN))
         }
-        (None, Some(config)) => manage(config, arguments.check_config),
+        (None, Some(config)) => manage(config, &arguments),
         (None, None) => {
             complain(&anyhow::anyhow!("which configuration? Give --config FILE"));
             Ok(ExitCode::from(BAD_CONFIG))
@@ -64,7 +69,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn manage(path: &Path, check_only: bool) -> anyhow::Result<ExitCode> {
+fn manage(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = match config_schema::load(path) {
         Ok(config) => config,
         Err(error) => {
@@ -79,8 +84,14 @@ fn manage(path: &Path, check_only: bool) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(BAD_CONFIG));
         }
     };
-    if check_only {
-        approve();
+    if arguments.check_config {
+        say("configuration is valid");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.stop_engines {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stopped = runtime.block_on(pool_managerd::stop_engines(&config.pool_manager))?;
+        say(&format!("engines stopped: {stopped}"));
         return Ok(ExitCode::SUCCESS);
     }
     tracing_subscriber::fmt()
@@ -112,9 +123,9 @@ fn stop_on_panic() {
     }));
 }
 
-#[expect(clippy::print_stdout, reason = "the answer to --check-config")]
-fn approve() {
-    println!("configuration is valid");
+#[expect(clippy::print_stdout, reason = "the answer of a call that serves nothing")]
+fn say(answer: &str) {
+    println!("{answer}");
 }
 
 /// One line a problem, as `cargo xtask validate-config` writes them.

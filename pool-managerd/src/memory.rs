@@ -90,6 +90,17 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Notes what an engine holds that runs already.
+    pub(crate) fn adopt(self: &Arc<Self>, needs: Vec<MemoryNeed>) -> Hold {
+        let mut holds = self.holds.lock().expect("no holder panics");
+        let id = holds.next;
+        holds.next += 1;
+        holds.by_id.insert(id, Held { needs, taken: true });
+        Hold { memory: Arc::clone(self), id }
+    }
+}
+
 impl Holds {
     fn check(&self, need: &MemoryNeed, limit: &Limit) -> Result<(), Shortage> {
         let (device_id, needed, usable) = (need.device_id.clone(), need.bytes, limit.usable_bytes);

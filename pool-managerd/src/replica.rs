@@ -1,5 +1,6 @@
 //! One task per replica: waits for what happens, asks the supervisor, does what it says.
 
+mod adopt;
 mod ask;
 mod load;
 mod orders;
@@ -23,10 +24,12 @@ use crate::digest::Digests;
 use crate::engine::{EngineCommand, Environment, Ports, Process};
 use crate::host::Host;
 use crate::jobs::Jobs;
+use crate::kept::Kept;
 use crate::measured::Measured;
 use crate::memory::{Hold, Memory};
 use crate::supervisor::{Effect, Event, Failure, Policy, Supervisor};
 use crate::telemetry::Telemetry;
+pub(crate) use adopt::end_strays;
 pub(crate) use orders::{Inbox, Ordered, Outbox, Wished};
 use reach::Reach;
 
@@ -42,6 +45,7 @@ pub(crate) struct Site {
     pub(crate) memory: Arc<Memory>,
     pub(crate) measured: Measured,
     pub(crate) jobs: Jobs,
+    pub(crate) kept: Kept,
     /// Where each replica takes its orders, by pool.
     pub(crate) outboxes: Vec<Vec<Outbox>>,
     /// Jobs of whole pools.
@@ -153,6 +157,7 @@ impl ReplicaTask {
             exit = exited(&mut self.process) => {
                 self.process = None;
                 self.hold = None;
+                self.forget_kept();
                 self.reach(None);
                 self.question = None;
                 Event::Exited { cause: exit.0, kind: exit.1 }
@@ -191,10 +196,12 @@ impl ReplicaTask {
             Effect::Reserve => self.reserve(),
             Effect::Spawn => return Some(self.spawn().await),
             Effect::AskHealth => {
+                self.trim_log();
                 self.ask(ask::health);
                 return self.progress();
             }
             Effect::Probe => self.ask(ask::probe),
+            Effect::Recognise => self.ask(ask::recognise),
             Effect::AwaitIdle => self.ask(ask::await_idle),
             Effect::Forget => {
                 self.question = None;
@@ -299,8 +306,8 @@ impl ReplicaTask {
         let mask = self.site.devices.mask(&self.pool().devices);
         let command = EngineCommand::new(self.pool(), &at, &self.site.environment, mask)
             .ok_or("an external pool has no process")?;
-        let process =
-            Process::spawn(&command, self.log_path()).await.map_err(|it| it.to_string())?;
+        let log = self.log(&at).await?;
+        let process = Process::spawn(&command, log).await.map_err(|it| it.to_string())?;
         self.reach(Some(Reach::Managed(at)));
         Ok(process)
     }

@@ -54,6 +54,8 @@ pub(crate) struct Supervisor {
     incarnation: u64,
     /// A process of ours exists.
     alive: bool,
+    /// An earlier manager started it.
+    adopted: bool,
     /// Memory is being set aside for one.
     reserving: bool,
     /// This incarnation was ready once.
@@ -85,6 +87,7 @@ impl Supervisor {
             state: ReplicaState::Starting,
             incarnation: 0,
             alive: false,
+            adopted: false,
             reserving: false,
             was_ready: false,
             since: 0,
@@ -98,6 +101,17 @@ impl Supervisor {
             down_by: None,
             properties: None,
             last_error: None,
+        }
+    }
+
+    /// Goes on where an earlier manager was: with its engine, if that lives, which serves already and
+    /// is recognised rather than tested, for its slots may all be busy.
+    pub(crate) fn adopt(&mut self, incarnation: u64, alive: bool) {
+        self.incarnation = incarnation;
+        if alive {
+            self.wish = Wish::Run;
+            self.alive = true;
+            self.adopted = true;
         }
     }
 
@@ -239,6 +253,7 @@ impl Supervisor {
 
     fn begin(&mut self, now: Millis) {
         self.incarnation += 1;
+        self.adopted = false;
         self.was_ready = false;
         self.since = now;
         self.progress = (now, 0);
@@ -285,7 +300,7 @@ impl Supervisor {
             Answer::Ready => {
                 self.state = ReplicaState::Probing;
                 self.due = Some(now + self.policy.start_timeout_ms);
-                return vec![Effect::Probe];
+                return vec![if self.adopted { Effect::Recognise } else { Effect::Probe }];
             }
             Answer::Loading => self.state = ReplicaState::Loading,
             // It does not listen yet.

@@ -266,6 +266,8 @@ pub enum OnManagerExit {
     /// Engines die with the manager, however it dies.
     #[default]
     Stop,
+    /// They serve on, and the next manager takes them over.
+    Keep,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use crate::config::{
     ApiKey, BACKOFF_MAX_MS, BACKOFF_MS, Bind, Class, Classes, Config, DEFAULT_TENANT, Deadlines,
     Device, DeviceKind, EngineSource, Fairness, FullPolicy, GPU_MARGIN_MIB, Limits, LogConfig,
-    MANAGER_PORT, ManagerConfig, ManagerRef, ModelCost, ORCHESTRATOR_PORT, OnExceed, PoolConfig,
-    Preemption, Profile, QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig, Restart, Retention,
-    Sse, StreamConfig, Swap, Tenant, Watchdog,
+    MANAGER_PORT, ManagerConfig, ManagerRef, ModelCost, ORCHESTRATOR_PORT, OnExceed, OnManagerExit,
+    PoolConfig, Preemption, Profile, QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig,
+    Restart, Retention, Sse, StreamConfig, Swap, Tenant, Watchdog,
 };
 use crate::document::{
     ApiKeyDoc, ClassDoc, DeviceDoc, Document, LimitsDoc, ManagerDoc, ModelCostDoc, PoolDoc,
@@ -90,7 +90,7 @@ impl Config {
             log: LogConfig { level: doc.log.level.unwrap_or_else(|| "info".into()) },
             drain_ms: doc.drain_ms.unwrap_or(10_000),
             release_timeout_ms: doc.release_timeout_ms.unwrap_or(30_000),
-            pool_manager: manager(doc.pool_manager.unwrap_or_default()),
+            pool_manager: manager(doc.pool_manager.unwrap_or_default(), doc.profile),
         }
     }
 }
@@ -159,7 +159,7 @@ fn milli(number: f64) -> NonZeroU32 {
     NonZeroU32::new((number * 1_000.0).round() as u32).unwrap_or(NonZeroU32::MIN)
 }
 
-fn manager(doc: ManagerDoc) -> ManagerConfig {
+fn manager(doc: ManagerDoc, profile: Profile) -> ManagerConfig {
     let devices = if doc.devices.is_empty() {
         let cpu = DeviceDoc {
             id: "cpu0".into(),
@@ -178,7 +178,10 @@ fn manager(doc: ManagerDoc) -> ManagerConfig {
         token_file: doc.token_file,
         allowed_hosts: doc.allowed_hosts,
         data_dir: doc.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/llama-orch")),
-        on_manager_exit: doc.on_manager_exit.unwrap_or_default(),
+        on_manager_exit: doc.on_manager_exit.unwrap_or(match profile {
+            Profile::Home => OnManagerExit::Stop,
+            Profile::Team => OnManagerExit::Keep,
+        }),
         port_range: doc.port_range,
         nvml_library: doc.nvml_library,
         devices,

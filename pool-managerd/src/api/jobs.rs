@@ -39,7 +39,7 @@ pub(super) async fn put(
         Ok(request) => request,
         Err(message) => return error(StatusCode::BAD_REQUEST, "INVALID_PARAMS", message),
     };
-    if app.site.drain.is_cancelled() {
+    if app.site.drain.is_cancelled() || app.site.stop.is_cancelled() {
         let message = "the manager stops and takes no more orders";
         return error(StatusCode::SERVICE_UNAVAILABLE, "SHUTTING_DOWN", message.into());
     }

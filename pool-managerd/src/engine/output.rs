@@ -2,7 +2,10 @@
 //! `last_error`.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -98,6 +101,73 @@ impl Output {
         let kept = self.lines.lock().expect("no holder panics");
         let skipped = kept.len().saturating_sub(most);
         kept.iter().skip(skipped).cloned().collect::<Vec<_>>().join(" | ")
+    }
+}
+
+/// What an engine has said.
+pub(super) enum Said {
+    Piped(Arc<Output>),
+    /// It writes the file itself, and goes on when we are gone.
+    File(PathBuf),
+}
+
+impl Said {
+    pub(super) async fn settle(&self) {
+        if let Self::Piped(output) = self {
+            output.settle().await;
+        }
+    }
+
+    pub(super) fn last_lines(&self) -> String {
+        match self {
+            Self::Piped(output) => output.last_lines(),
+            Self::File(path) => tail(path, LINES_TOLD),
+        }
+    }
+
+    pub(super) fn kept_lines(&self) -> String {
+        match self {
+            Self::Piped(output) => output.kept_lines(),
+            Self::File(path) => tail(path, LINES_KEPT),
+        }
+    }
+}
+
+/// For appending; readable by us alone.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).mode(0o600).open(path)
+}
+
+/// The last few lines of a file, joined, as far as they lie near its end.
+fn tail(path: &Path, most: usize) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let bytes = (LINES_KEPT * LINE_BYTES_MAX) as u64;
+        let start = file.metadata()?.len().saturating_sub(bytes);
+        file.seek(SeekFrom::Start(start))?;
+        let mut end = Vec::new();
+        file.take(bytes).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    let text = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|it| !it.is_empty()).collect();
+    let cut = |it: &&str| it.chars().take(LINE_BYTES_MAX).collect::<String>();
+    let last = &lines[lines.len().saturating_sub(most)..];
+    last.iter().map(cut).collect::<Vec<_>>().join(" | ")
+}
+
+/// Copies a file that has grown too large to `.1` and empties it: whoever appends to it goes on at
+/// its start. What is written between the two is lost.
+pub(super) fn trim(path: &Path) {
+    let large = std::fs::metadata(path).is_ok_and(|it| LOG_BYTES_MAX <= it.len());
+    if !large {
+        return;
+    }
+    let kept = std::fs::copy(path, path.with_extension("log.1"));
+    let emptied = File::options().write(true).open(path).and_then(|it| it.set_len(0));
+    if let Err(error) = kept.map(drop).and(emptied) {
+        tracing::warn!(%error, path = %path.display(), "cannot trim an engine's log");
     }
 }
 

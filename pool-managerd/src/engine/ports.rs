@@ -38,6 +38,12 @@ impl Ports {
         Ok(KeyedPort { port, key, held: Arc::clone(&self.held) })
     }
 
+    /// A port that an engine of ours has already.
+    pub(crate) fn adopt(&self, port: u16, key: String) -> KeyedPort {
+        self.held.lock().expect("no holder panics").insert(port);
+        KeyedPort { port, key, held: Arc::clone(&self.held) }
+    }
+
     fn find(&self, held: &BTreeSet<u16>) -> io::Result<u16> {
         let Some((first, last)) = self.range else {
             // The kernel hands out another port each time, until it has been through all of them.

@@ -43,6 +43,15 @@ pub(crate) async fn probe(engine: Arc<LlamaCpp>) -> Event {
     })
 }
 
+/// An engine that serves already says what it is.
+pub(crate) async fn recognise(engine: Arc<LlamaCpp>) -> Event {
+    Event::Probed(match timeout(PROBE_LIMIT, engine.properties()).await {
+        Ok(Ok(properties)) => Ok(properties),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("it did not say what it is within {} s", PROBE_LIMIT.as_secs())),
+    })
+}
+
 async fn self_test(engine: &LlamaCpp) -> Result<Properties, EngineError> {
     let properties = engine.properties().await?;
     decode(engine, 1).await?;

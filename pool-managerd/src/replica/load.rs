@@ -191,7 +191,7 @@ impl ReplicaTask {
         tokio::task::spawn_blocking(move || site.measured.learn(&key, change));
     }
 
-    fn model_path(&self) -> Option<PathBuf> {
+    pub(super) fn model_path(&self) -> Option<PathBuf> {
         match &self.pool().source {
             EngineSource::Managed { model_path, .. } => Some(model_path.clone()),
             EngineSource::External { .. } => None,

@@ -67,6 +67,8 @@ pub(crate) enum Effect {
     AskHealth,
     /// Decode one token; answer with Probed.
     Probe,
+    /// Ask for its properties only; answer with Probed.
+    Recognise,
     /// SIGKILL to the engine and all it started; answer with Exited.
     Kill,
     /// SIGTERM; answer with Exited.

@@ -9,6 +9,7 @@ mod external;
 mod hang;
 mod http;
 mod jobs;
+mod keep;
 mod lifecycle;
 mod output;
 mod present;

@@ -31,6 +31,12 @@ impl Pid {
         String::from_utf8_lossy(&bytes).replace('\0', " ")
     }
 
+    pub(crate) fn parent(self) -> Self {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|it| it.strip_prefix("PPid:")).unwrap();
+        Self::new(line.trim().parse().unwrap())
+    }
+
     /// Waits, for a bounded time, until the process has ended.
     pub(crate) fn wait_gone(self, what: &str) {
         let Ok(handle) = pidfd_open(self.0, PidfdFlags::empty()) else { return };
