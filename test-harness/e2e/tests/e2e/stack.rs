@@ -94,6 +94,19 @@ impl Stack {
         self.manager = daemon("pool-managerd", &self.config, self.folder.path());
     }
 
+    pub(crate) fn manager_answers(&self) -> bool {
+        self.agent.get(format!("{}/healthz", self.manager_url)).call().is_ok()
+    }
+
+    /// As an operator does who has stopped the manager.
+    pub(crate) fn stop_kept_engines(&mut self) {
+        self.manager.kill().unwrap();
+        self.manager.wait().unwrap();
+        let mut command = Command::new(program("pool-managerd"));
+        let stopped = command.arg("--stop-engines").arg("--config").arg(&self.config).output();
+        assert!(stopped.unwrap().status.success());
+    }
+
     /// What a daemon has logged so far, as text and line by line.
     pub(crate) fn log(&self, name: &str) -> (String, Vec<Value>) {
         let text = std::fs::read_to_string(self.folder.path().join(name)).unwrap();
