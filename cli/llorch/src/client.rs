@@ -1,7 +1,7 @@
 //! Calls to orchestratord, and its errors in words.
 
 use anyhow::{Context, anyhow};
-use api_types::ErrorEnvelope;
+use api_types::{DrainRequest, ErrorEnvelope};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
@@ -53,6 +53,16 @@ impl Client {
 
     pub(crate) fn cancel(&self, task: Uuid) -> anyhow::Result<()> {
         self.post(&format!("/v1/tasks/{task}/cancel"), "*/*", &serde_json::json!({}))?;
+        Ok(())
+    }
+
+    pub(crate) fn drain(&self, pool: &str, deadline_ms: u64) -> anyhow::Result<()> {
+        self.post(&format!("/v1/pools/{pool}/drain"), "*/*", &DrainRequest { deadline_ms })?;
+        Ok(())
+    }
+
+    pub(crate) fn undrain(&self, pool: &str) -> anyhow::Result<()> {
+        self.post(&format!("/v1/pools/{pool}/undrain"), "*/*", &serde_json::json!({}))?;
         Ok(())
     }
 

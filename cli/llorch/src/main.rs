@@ -46,6 +46,19 @@ enum Command {
     Cancel { task: Uuid },
     /// Show pools and their replicas.
     Pools,
+    /// Show models, and which are in memory.
+    Models,
+    /// Show devices, and what models take of their memory.
+    Gpus,
+    /// Have a pool take no new work; what runs may finish, then goes on elsewhere.
+    Drain {
+        pool: String,
+        /// How long running tasks may finish, in seconds.
+        #[arg(long, default_value_t = 60)]
+        within: u64,
+    },
+    /// Have a pool take work again.
+    Undrain { pool: String },
     /// Show what waits and runs.
     Queue,
     /// Make API keys.
@@ -69,6 +82,10 @@ fn main() -> ExitCode {
         Command::Stream { task, after, raw } => stream::follow(&client, task, after, raw),
         Command::Cancel { task } => client.cancel(task),
         Command::Pools => tables::pools(&client),
+        Command::Models => tables::models(&client),
+        Command::Gpus => tables::gpus(&client),
+        Command::Drain { pool, within } => client.drain(&pool, within.saturating_mul(1_000)),
+        Command::Undrain { pool } => client.undrain(&pool),
         Command::Queue => tables::queue(&client),
         Command::Key { command: KeyCommand::New } => keys::new(),
     };

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use crate::stack::{Stack, program};
+use crate::stack::{Stack, program, wait_until};
 
 fn llorch(stack: &Stack, arguments: &[&str]) -> Output {
     let mut command = Command::new(program("llorch"));
@@ -44,6 +44,30 @@ fn a_user_submits_follows_cancels_and_looks() {
     let pools = text(&llorch(&stack, &["pools"]).stdout);
     assert!(pools.contains("real-0") && pools.contains("ready"), "{pools}");
     assert!(text(&llorch(&stack, &["queue"]).stdout).contains("0 queued"));
+}
+
+// OC-CTRL-2002, OC-CTRL-2005
+#[test]
+fn an_operator_looks_at_memory_and_drains() {
+    let stack = Stack::start(1, 1_024);
+    let shown = |arguments: &[&str]| {
+        let output = llorch(&stack, arguments);
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stdout)
+    };
+    let models = shown(&["models"]);
+    assert!(models.lines().nth(1).unwrap().starts_with("tiny-scribe  yes"), "{models}");
+    let row = shown(&["gpus"]).lines().nth(1).unwrap().to_owned();
+    assert!(row.starts_with("cpu0") && row.contains("healthy"), "{row}");
+    // What the model takes is known, and is not nothing.
+    let models = row.split_whitespace().nth(5).unwrap();
+    assert!(models.parse::<u64>().is_ok_and(|it| it > 10), "{row}");
+    shown(&["drain", "real", "--within", "1"]);
+    wait_until("the pool drains", || shown(&["pools"]).contains("(draining)"));
+    shown(&["undrain", "real"]);
+    wait_until("it serves again", || !shown(&["pools"]).contains("(draining)"));
+    let missing = llorch(&stack, &["drain", "nothing"]);
+    assert!(text(&missing.stderr).contains("NOT_FOUND: there is no pool `nothing`"));
 }
 
 #[test]
