@@ -101,6 +101,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/pools/{id}/health", get(fleet::pool_health))
         .route("/v1/pools/{id}/drain", post(operate::drain))
         .route("/v1/pools/{id}/undrain", post(operate::undrain))
+        .route("/v1/pools/{id}/reload", post(operate::reload))
         .route("/v1/devices", get(fleet::devices))
         .route("/v1/replicasets", get(fleet::replica_sets))
         .route("/v1/queue", get(queue::show))

@@ -67,6 +67,13 @@ impl Host {
         self.change(pool, |it| it.draining = draining);
     }
 
+    pub(crate) fn set_model(&self, pool: usize, id: &str, aliases: &[String]) {
+        self.change(pool, |it| {
+            id.clone_into(&mut it.model_id);
+            it.model_aliases = aliases.to_vec();
+        });
+    }
+
     /// Changes one replica and tells the watchers, if it really changed.
     pub(crate) fn update(&self, pool: usize, replica: usize, change: impl FnOnce(&mut Replica)) {
         self.change(pool, |it| change(&mut it.replicas[replica]));

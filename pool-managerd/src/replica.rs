@@ -5,6 +5,7 @@ mod ask;
 mod load;
 mod orders;
 mod reach;
+mod reload;
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -30,8 +31,9 @@ use crate::memory::{Hold, Memory};
 use crate::supervisor::{Effect, Event, Failure, Policy, Supervisor};
 use crate::telemetry::Telemetry;
 pub(crate) use adopt::end_strays;
-pub(crate) use orders::{Inbox, Ordered, Outbox, Wished};
+pub(crate) use orders::{Inbox, NewModel, Ordered, Outbox, Wished};
 use reach::Reach;
+use reload::Reload;
 
 /// What the replicas of a host share.
 pub(crate) struct Site {
@@ -77,6 +79,8 @@ impl From<Event> for Answered {
 
 pub(crate) struct ReplicaTask {
     site: Arc<Site>,
+    /// As configured, or with the model that it was reloaded with.
+    pool: PoolConfig,
     pool_index: usize,
     index: usize,
     supervisor: Supervisor,
@@ -93,6 +97,9 @@ pub(crate) struct ReplicaTask {
     device_changes: watch::Receiver<u64>,
     /// The job that is under way here.
     job: Option<Ordered>,
+    reload: Option<Reload>,
+    /// The model before a reload that has failed is to be loaded again.
+    restoring: bool,
     /// How far the end has come: what the supervisor was told of drain, stop and hurry.
     told: Told,
 }
@@ -107,7 +114,7 @@ enum Told {
 
 impl ReplicaTask {
     pub(crate) fn new(site: Arc<Site>, (pool_index, index): Place, inbox: Inbox) -> Self {
-        let pool = &site.config.pools[pool_index];
+        let pool = site.config.pools[pool_index].clone();
         let policy = Policy {
             managed: matches!(pool.source, EngineSource::Managed { .. }),
             on_demand: pool.residency == Residency::OnDemand,
@@ -129,31 +136,37 @@ impl ReplicaTask {
             inbox,
             device_changes: site.devices.changes(),
             job: None,
+            reload: None,
+            restoring: false,
             told: Told::Nothing,
             site,
+            pool,
             pool_index,
             index,
         }
     }
 
-    fn pool(&self) -> &PoolConfig {
-        &self.site.config.pools[self.pool_index]
+    fn place(&self) -> Place {
+        (self.pool_index, self.index)
     }
 
     /// Runs until the replica is stopped on request.
     pub(crate) async fn run(mut self) {
         while self.supervisor.state() != ReplicaState::Stopped {
-            let event = self.next_event().await;
-            self.apply(event).await;
-            self.settle_job();
+            let mut next = self.next_event().await;
+            while let Some(event) = next {
+                self.apply(event).await;
+                next = self.settle();
+            }
+            self.publish();
         }
         self.abandon_job();
     }
 
-    async fn next_event(&mut self) -> Event {
+    async fn next_event(&mut self) -> Option<Event> {
         let due = self.supervisor.next_wakeup();
         let at = due.map(|it| self.started + Duration::from_millis(it));
-        tokio::select! {
+        let event = tokio::select! {
             exit = exited(&mut self.process) => {
                 self.process = None;
                 self.hold = None;
@@ -171,10 +184,12 @@ impl ReplicaTask {
                 self.hold = answer.hold.or(self.hold.take());
                 answer.event
             }
-            Some(ordered) = self.inbox.recv() => self.ordered(ordered),
+            prepared = reload::prepared(&mut self.reload) => return self.prepared(prepared),
+            Some(ordered) = self.inbox.recv() => return self.ordered(ordered),
             Ok(()) = self.device_changes.changed() => self.devices_changed(),
             () = sleep_until(at) => Event::Tick,
-        }
+        };
+        Some(event)
     }
 
     /// Applies an event, and at once those that its effects bring about.
@@ -187,7 +202,6 @@ impl ReplicaTask {
                 next = self.perform(effect).await.or(next);
             }
         }
-        self.publish();
     }
 
     async fn perform(&mut self, effect: Effect) -> Option<Event> {
@@ -220,7 +234,7 @@ impl ReplicaTask {
                 }
             }
             Effect::Restarted { cause } => {
-                self.site.telemetry.restarted(&self.pool().id, cause);
+                self.site.telemetry.restarted(&self.pool.id, cause);
             }
             Effect::Ready { took_ms } => self.ready(took_ms),
             Effect::Down { cause, loading } => self.down(cause, loading),
@@ -230,7 +244,7 @@ impl ReplicaTask {
 
     fn ready(&mut self, took_ms: u64) {
         self.measure(took_ms);
-        let pool = self.pool();
+        let pool = &self.pool;
         tracing::info!(
             pool_id = %pool.id, replica_id = %self.replica_id(), model_id = %pool.model_id,
             engine_version = self.supervisor.properties().map(|it| it.engine_version.as_str()),
@@ -243,7 +257,7 @@ impl ReplicaTask {
 
     fn down(&mut self, kind: Failure, loading: bool) {
         self.question = None;
-        let pool = self.pool();
+        let pool = &self.pool;
         let cause = self.supervisor.last_error().unwrap_or_default();
         tracing::warn!(
             pool_id = %pool.id, replica_id = %self.replica_id(), model_id = %pool.model_id,
@@ -257,27 +271,35 @@ impl ReplicaTask {
     }
 
     fn check(&mut self) {
-        if let EngineSource::External { url, key_file, .. } = &self.pool().source {
+        if let EngineSource::External { url, key_file, .. } = &self.pool.source {
             let reach = Reach::external(url.clone(), key_file.clone());
             let event = Event::Checked(reach.as_ref().map(|_| ()).map_err(Clone::clone));
             self.reach(reach.ok());
             self.question = Some(Box::pin(std::future::ready(event.into())));
         } else {
             let site = Arc::clone(&self.site);
-            let check = load::check(site, self.pool_index, self.index);
+            let check = load::check(site, self.pool.clone(), self.place());
             self.question = Some(Box::pin(async { check.await.into() }));
         }
     }
 
     fn reserve(&mut self) {
-        self.question =
-            Some(Box::pin(load::reserve(Arc::clone(&self.site), self.pool_index, self.index)));
+        self.question = Some(match self.candidate_hold() {
+            Some(hold) => Box::pin(std::future::ready(Answered {
+                event: Event::Reserved(Ok(())),
+                hold: Some(hold),
+            })),
+            None => {
+                let (site, devices) = (Arc::clone(&self.site), self.pool.devices.clone());
+                Box::pin(load::reserve(site, devices, self.place()))
+            }
+        });
     }
 
     fn devices_changed(&mut self) -> Event {
-        let trouble = self.site.devices.trouble(&self.pool().devices);
+        let trouble = self.site.devices.trouble(&self.pool.devices);
         if let (Some(trouble), true) = (&trouble, self.supervisor.is_alive()) {
-            self.site.telemetry.driver_reset(&self.pool().id, trouble.kind);
+            self.site.telemetry.driver_reset(&self.pool.id, trouble.kind);
         }
         Event::Devices(trouble.map_or(Ok(()), |it| Err(it.cause)))
     }
@@ -302,9 +324,13 @@ impl ReplicaTask {
     }
 
     async fn start_process(&mut self) -> Result<Process, String> {
+        if let Some((process, at)) = self.candidate() {
+            self.reach(Some(Reach::Managed(at)));
+            return Ok(process);
+        }
         let at = self.site.ports.allocate().map_err(|it| it.to_string())?;
-        let mask = self.site.devices.mask(&self.pool().devices);
-        let command = EngineCommand::new(self.pool(), &at, &self.site.environment, mask)
+        let mask = self.site.devices.mask(&self.pool.devices);
+        let command = EngineCommand::new(&self.pool, &at, &self.site.environment, mask)
             .ok_or("an external pool has no process")?;
         let log = self.log(&at).await?;
         let process = Process::spawn(&command, log).await.map_err(|it| it.to_string())?;
@@ -314,7 +340,7 @@ impl ReplicaTask {
 
     /// Computes the model's digest while the engine loads it, and publishes it when it is there.
     fn publish_digest(&self) {
-        let EngineSource::Managed { model_path, .. } = &self.pool().source else { return };
+        let EngineSource::Managed { model_path, .. } = &self.pool.source else { return };
         let (site, model) = (Arc::clone(&self.site), model_path.clone());
         let (pool, replica) = (self.pool_index, self.index);
         // The file may have been replaced since the last start; no digest is better than a wrong one.
@@ -332,7 +358,7 @@ impl ReplicaTask {
     }
 
     fn replica_id(&self) -> String {
-        format!("{}-{}", self.pool().id, self.index)
+        format!("{}-{}", self.pool.id, self.index)
     }
 
     fn ask<F>(&mut self, question: impl FnOnce(Arc<LlamaCpp>) -> F)
@@ -347,7 +373,7 @@ impl ReplicaTask {
     /// Writes what is known into the host's table.
     fn publish(&self) {
         let supervisor = &self.supervisor;
-        let slots_max = match self.pool().source {
+        let slots_max = match self.pool.source {
             EngineSource::External { slots: Some(slots), .. } => slots.get(),
             EngineSource::External { slots: None, .. } | EngineSource::Managed { .. } => u32::MAX,
         };

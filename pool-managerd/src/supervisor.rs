@@ -146,6 +146,11 @@ impl Supervisor {
         self.progress.1
     }
 
+    /// Something that operators should know of, beside what is known here.
+    pub(crate) fn note(&mut self, cause: String) {
+        self.last_error = Some(cause);
+    }
+
     /// Why the replica is not ready, or why it last was not.
     pub(crate) fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()

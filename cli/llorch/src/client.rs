@@ -61,6 +61,12 @@ impl Client {
         Ok(())
     }
 
+    pub(crate) fn reload(&self, pool: &str, model: Option<String>) -> anyhow::Result<()> {
+        let body = serde_json::json!({"model_ref": model});
+        self.post(&format!("/v1/pools/{pool}/reload"), "*/*", &body)?;
+        Ok(())
+    }
+
     pub(crate) fn undrain(&self, pool: &str) -> anyhow::Result<()> {
         self.post(&format!("/v1/pools/{pool}/undrain"), "*/*", &serde_json::json!({}))?;
         Ok(())

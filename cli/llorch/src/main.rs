@@ -59,6 +59,12 @@ enum Command {
     },
     /// Have a pool take work again.
     Undrain { pool: String },
+    /// Have a pool serve another model, or its own read anew.
+    Reload {
+        pool: String,
+        /// Id or alias of a model of its host, or the absolute path of a file there.
+        model: Option<String>,
+    },
     /// Show what waits and runs.
     Queue,
     /// Make API keys.
@@ -82,6 +88,7 @@ fn main() -> ExitCode {
         Command::Stream { task, after, raw } => stream::follow(&client, task, after, raw),
         Command::Cancel { task } => client.cancel(task),
         Command::Pools => tables::pools(&client),
+        Command::Reload { pool, model } => client.reload(&pool, model),
         Command::Models => tables::models(&client),
         Command::Gpus => tables::gpus(&client),
         Command::Drain { pool, within } => client.drain(&pool, within.saturating_mul(1_000)),

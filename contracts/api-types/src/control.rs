@@ -93,6 +93,32 @@ pub struct DrainRequest {
     pub deadline_ms: u64,
 }
 
+/// Body of `POST /v1/pools/{id}/reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadRequest {
+    /// Id or alias of a model that the pool's manager knows, or the absolute path of a model file on
+    /// its host, served under the present id. Absent: the present model, read anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_ref: Option<String>,
+    /// How long running tasks may take to end; after that the present model serves on.
+    #[serde(default = "reload_deadline_ms")]
+    #[schema(minimum = 0, maximum = 86_400_000)]
+    pub deadline_ms: u64,
+}
+
+fn reload_deadline_ms() -> u64 {
+    600_000
+}
+
+/// A reload that was ordered; `GET /v1/pools/{id}/health` tells what has become of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReloadStatus {
+    pub pool_id: String,
+    /// As the manager knows it.
+    pub job_id: String,
+}
+
 /// What was ordered for a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrainStatus {

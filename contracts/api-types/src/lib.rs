@@ -12,7 +12,8 @@ mod task;
 pub use control::{
     Capabilities, Device, DeviceList, DrainRequest, DrainStatus, EngineCapability, Model,
     ModelCapability, ModelList, ModelState, Pool, PoolHealth, PoolHealthMetrics, PoolList, Queue,
-    QueueLane, Readiness, Replica, ReplicaSet, ReplicaSetList, Swap, SwapDirection,
+    QueueLane, Readiness, ReloadRequest, ReloadStatus, Replica, ReplicaSet, ReplicaSetList, Swap,
+    SwapDirection,
 };
 pub use error::{Detail, ErrorCode, ErrorEnvelope};
 pub use event::{

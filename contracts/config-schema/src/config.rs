@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -327,6 +327,17 @@ pub struct PoolConfig {
     pub replicas: NonZeroU32,
     pub restart: Restart,
     pub start_timeout_ms: u64,
+}
+
+impl PoolConfig {
+    /// `None` for an external server.
+    #[must_use]
+    pub fn model_path(&self) -> Option<&Path> {
+        match &self.source {
+            EngineSource::Managed { model_path, .. } => Some(model_path),
+            EngineSource::External { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -27,6 +27,17 @@ pub enum Order {
     Drain { pool_id: String, patience_ms: u64 },
     /// The pool takes work again.
     Undrain { pool_id: String },
+    /// The pool serves another model, or its own read anew: loaded beside the present one if memory
+    /// allows, else in its place. If it cannot be loaded the present one serves again. Gives up if
+    /// running tasks do not end within `patience_ms`.
+    Reload {
+        pool_id: String,
+        /// Id or alias of a model in the manager's configuration, or the absolute path of a file that
+        /// is served under the pool's present model id. Absent: the present model.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model_ref: Option<String>,
+        patience_ms: u64,
+    },
 }
 
 /// An order and what has become of it.
@@ -50,7 +61,8 @@ pub enum JobState {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobError {
-    /// `BUSY`, `LOAD_FAILED`, `LOAD_OOM`, `SUPERSEDED` or `SHUTTING_DOWN`.
+    /// `BUSY`, `LOAD_FAILED`, `LOAD_OOM`, `RELOAD_FAILED`, `SUPERSEDED`, `UNSUPPORTED` or
+    /// `SHUTTING_DOWN`.
     pub code: String,
     /// For people.
     pub message: String,

@@ -60,7 +60,7 @@ struct Data;
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
-        fleet::pools, fleet::pool_health, operate::drain, operate::undrain, fleet::devices,
+        fleet::pools, fleet::pool_health, operate::drain, operate::undrain, operate::reload, fleet::devices,
         fleet::replica_sets, fleet::capabilities, queue::show, system::metrics,
         system::healthz, system::readyz, show
     ),

@@ -1,15 +1,15 @@
-//! `POST /v1/pools/{id}/drain` and `/undrain`: what an operator does to a pool.
+//! `POST /v1/pools/{id}/drain`, `/undrain` and `/reload`: what an operator does to a pool.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_types::{Detail, DrainRequest, DrainStatus, ErrorCode};
+use api_types::{Detail, DrainRequest, DrainStatus, ErrorCode, ReloadRequest, ReloadStatus};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use http::StatusCode;
 use orchestrator_core::PoolId;
-use pool_api::Order;
+use pool_api::{Job, Order};
 
 use super::App;
 use super::error::ApiError;
@@ -36,15 +36,7 @@ pub(super) async fn drain(
     body: Body,
 ) -> Result<(StatusCode, Json<DrainStatus>), ApiError> {
     let DrainRequest { deadline_ms } = parse(&read(&app, body).await?)?;
-    if DEADLINE_MS_MAX < deadline_ms {
-        let details = vec![Detail {
-            pointer: "/deadline_ms".into(),
-            found: deadline_ms.to_string(),
-            expected: format!("0 to {DEADLINE_MS_MAX}"),
-        }];
-        let message = format!("/deadline_ms: found {deadline_ms}, expected 0 to {DEADLINE_MS_MAX}");
-        return Err(ApiError { details, ..ApiError::new(ErrorCode::InvalidParams, message) });
-    }
+    check(deadline_ms)?;
     let (pool, commander) = find(&app, &id)?;
     let pool_id = id.clone();
     give(&commander, Order::Drain { pool_id, patience_ms: deadline_ms }).await?;
@@ -70,6 +62,41 @@ pub(super) async fn undrain(
     Ok((StatusCode::ACCEPTED, Json(DrainStatus { pool_id: id, draining: false })))
 }
 
+/// The pool serves another model, or its own read anew; the present one serves on if that fails.
+#[utoipa::path(
+    post, path = "/v1/pools/{id}/reload", operation_id = "reload_pool", tag = "control",
+    params(("id" = String, Path, description = "The pool.")),
+    request_body = ReloadRequest,
+    responses((status = 202, description = "Its manager has taken the order.", body = ReloadStatus)),
+    extensions(("x-req-id" = json!(["OC-CTRL-2003"]))),
+)]
+pub(super) async fn reload(
+    State(app): State<App>,
+    Id(id): Id,
+    body: Body,
+) -> Result<(StatusCode, Json<ReloadStatus>), ApiError> {
+    let ReloadRequest { model_ref, deadline_ms } = parse(&read(&app, body).await?)?;
+    check(deadline_ms)?;
+    let (_, commander) = find(&app, &id)?;
+    let pool_id = id.clone();
+    let order = Order::Reload { pool_id, model_ref, patience_ms: deadline_ms };
+    let job = give(&commander, order).await?;
+    Ok((StatusCode::ACCEPTED, Json(ReloadStatus { pool_id: id, job_id: job.job_id })))
+}
+
+fn check(deadline_ms: u64) -> Result<(), ApiError> {
+    if deadline_ms <= DEADLINE_MS_MAX {
+        return Ok(());
+    }
+    let details = vec![Detail {
+        pointer: "/deadline_ms".into(),
+        found: deadline_ms.to_string(),
+        expected: format!("0 to {DEADLINE_MS_MAX}"),
+    }];
+    let message = format!("/deadline_ms: found {deadline_ms}, expected 0 to {DEADLINE_MS_MAX}");
+    Err(ApiError { details, ..ApiError::new(ErrorCode::InvalidParams, message) })
+}
+
 fn find(app: &App, id: &str) -> Result<(PoolId, Arc<Commander>), ApiError> {
     let fleet = app.fleet.now();
     let view = fleet.pools.iter().find(|it| it.pool.pool_id == id);
@@ -78,7 +105,7 @@ fn find(app: &App, id: &str) -> Result<(PoolId, Arc<Commander>), ApiError> {
     Ok((view.core_id, Arc::clone(&view.commander)))
 }
 
-async fn give(commander: &Commander, order: Order) -> Result<(), ApiError> {
+async fn give(commander: &Commander, order: Order) -> Result<Job, ApiError> {
     let given = commander.give(order).await;
-    given.map(drop).map_err(|it| ApiError::new(it.code(), it.to_string()))
+    given.map_err(|it| ApiError::new(it.code(), it.to_string()))
 }

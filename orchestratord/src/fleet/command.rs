@@ -35,6 +35,7 @@ impl Refused {
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::Answered(body) if body.code == "NOT_FOUND" => ErrorCode::NotFound,
+            Self::Answered(body) if body.code == "MODEL_NOT_FOUND" => ErrorCode::ModelNotFound,
             Self::Unreachable(_) | Self::Answered(_) | Self::Strange(_) => {
                 ErrorCode::PoolUnavailable
             }

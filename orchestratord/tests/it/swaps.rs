@@ -99,6 +99,29 @@ fn a_pool_that_drains_hands_its_tasks_back_at_the_deadline() {
     assert_eq!(rig.manager.order(), Order::Undrain { pool_id: "p0".into() });
 }
 
+// OC-CTRL-2003
+#[test]
+fn a_reload_is_ordered_and_its_end_is_seen_in_the_pool() {
+    let rig = Rig::with_slots(1);
+    let ordered = rig.client.post("/v1/pools/p0/reload", r#"{"model_ref":"other"}"#, &[]);
+    assert_eq!(ordered.status, 202);
+    assert_eq!(ordered.json()["pool_id"], "p0");
+    let model_ref = Some("other".to_owned());
+    let order = Order::Reload { pool_id: "p0".into(), model_ref, patience_ms: 600_000 };
+    assert_eq!(rig.manager.order(), order);
+    rig.change(|it| {
+        it.model_id = "other".into();
+        it.replicas[0].incarnation += 1;
+        it.replicas[0].last_error = Some("reload failed".into());
+    });
+    let health = || rig.client.json("/v1/pools/p0/health")["last_error"] == "reload failed";
+    wait_until("the outcome is told", health);
+    assert_eq!(rig.client.post("/v1/pools/p9/reload", "{}", &[]).status, 404);
+    assert_eq!(rig.client.post("/v1/pools/p0/reload", r#"{"model":1}"#, &[]).status, 400);
+    let events = rig.client.run(r#"{"model_ref":"other","prompt":"hello","max_tokens":3}"#);
+    assert_eq!(events.last().unwrap().name, "end");
+}
+
 // OC-CTRL-2002
 #[test]
 fn what_is_wrong_with_a_drain_is_told() {

@@ -1,17 +1,21 @@
 //! `/v1/jobs`: orders to replicas and pools.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use config_schema::{ManagerConfig, PoolConfig};
 use http::StatusCode;
-use pool_api::{Job, JobList, JobRequest, Order};
+use pool_api::{Job, JobError, JobList, JobRequest, Order};
+use tokio::sync::oneshot;
 
 use super::{App, error};
 use crate::drain;
 use crate::jobs::Refused;
-use crate::replica::{Ordered, Place, Wished};
+use crate::replica::{NewModel, Ordered, Place, Wished};
 
 /// Longest id of a job, in bytes.
 const ID_MAX: usize = 128;
@@ -47,6 +51,11 @@ pub(super) async fn put(
         let message = format!("there is no {}", described(&request.order));
         return error(StatusCode::NOT_FOUND, "NOT_FOUND", message);
     };
+    if let Order::Reload { model_ref, .. } = &request.order
+        && let Err(message) = model(&app.site.config, target.0, model_ref.as_deref())
+    {
+        return error(StatusCode::NOT_FOUND, "MODEL_NOT_FOUND", message);
+    }
     match app.site.jobs.put(&id, request) {
         Ok(taken) => {
             if taken.is_new {
@@ -79,9 +88,9 @@ fn target(app: &App, order: &Order) -> Option<Place> {
         Order::Load { replica_id } | Order::Unload { replica_id, .. } => {
             app.site.host.find_replica(replica_id)
         }
-        Order::Drain { pool_id, .. } | Order::Undrain { pool_id } => {
-            app.site.host.find_pool(pool_id).map(|it| (it, 0))
-        }
+        Order::Drain { pool_id, .. }
+        | Order::Undrain { pool_id }
+        | Order::Reload { pool_id, .. } => app.site.host.find_pool(pool_id).map(|it| (it, 0)),
     }
 }
 
@@ -90,28 +99,81 @@ fn described(order: &Order) -> String {
         Order::Load { replica_id } | Order::Unload { replica_id, .. } => {
             format!("replica `{replica_id}`")
         }
-        Order::Drain { pool_id, .. } | Order::Undrain { pool_id } => format!("pool `{pool_id}`"),
+        Order::Drain { pool_id, .. }
+        | Order::Undrain { pool_id }
+        | Order::Reload { pool_id, .. } => format!("pool `{pool_id}`"),
     }
 }
 
 fn begin(app: &App, job: &Job, (pool, index): Place) {
     tracing::info!(job_id = job.job_id, order = ?job.order, "job");
+    let (site, id) = (Arc::clone(&app.site), job.job_id.clone());
     let wish = match &job.order {
         Order::Load { .. } => Wished::Load,
         Order::Unload { patience_ms, .. } => Wished::Unload { patience_ms: *patience_ms },
         Order::Drain { patience_ms, .. } => {
-            drain::pool(&app.site, pool, job.job_id.clone(), *patience_ms);
+            drain::pool(&site, pool, id, *patience_ms);
             return;
         }
         Order::Undrain { .. } => {
-            app.site.host.set_draining(pool, false);
-            app.site.jobs.finish(&job.job_id, Ok(()));
+            site.host.set_draining(pool, false);
+            site.jobs.finish(&id, Ok(()));
             return;
         }
+        Order::Reload { .. } if site.config.pools[pool].replicas.get() != 1 => {
+            let message = "a pool of several replicas cannot be reloaded: give each its own pool";
+            site.jobs.finish(&id, Err(failed("UNSUPPORTED", message)));
+            return;
+        }
+        Order::Reload { model_ref, patience_ms, .. } => {
+            match model(&site.config, pool, model_ref.as_deref()) {
+                Ok(model) => Wished::Reload { model, patience_ms: *patience_ms },
+                Err(message) => {
+                    site.jobs.finish(&id, Err(failed("RELOAD_FAILED", &message)));
+                    return;
+                }
+            }
+        }
     };
-    let ordered = Ordered { job_id: job.job_id.clone(), wish };
+    let (done, ended) = oneshot::channel();
     // There is room for every job that can run; the replica's task ends with the daemon only.
-    let _ended = app.site.outboxes[pool][index].try_send(ordered);
+    let _ended = site.outboxes[pool][index].try_send(Ordered { wish, done });
+    site.tracker.clone().spawn(async move {
+        let stops = || Err(failed("SHUTTING_DOWN", "the manager stops"));
+        let result = tokio::select! {
+            result = ended => result.unwrap_or_else(|_| stops()),
+            () = site.stop.cancelled() => stops(),
+        };
+        site.jobs.finish(&id, result);
+    });
+}
+
+fn failed(code: &str, message: &str) -> JobError {
+    JobError { code: code.into(), message: message.into() }
+}
+
+/// What a pool is to be reloaded with.
+fn model(config: &ManagerConfig, pool: usize, model_ref: Option<&str>) -> Result<NewModel, String> {
+    let known = |it: &PoolConfig| {
+        let (id, aliases) = (it.model_id.clone(), it.model_aliases.clone());
+        it.model_path().map(|path| NewModel { id, aliases, path: path.to_owned() })
+    };
+    let own = known(&config.pools[pool]).ok_or("somebody else runs that server")?;
+    let Some(name) = model_ref else { return Ok(own) };
+    if name.starts_with('/') {
+        return Ok(NewModel { path: name.into(), ..own });
+    }
+    let named =
+        |it: &&PoolConfig| it.model_id == name || it.model_aliases.iter().any(|it| it == name);
+    let found = config.pools.iter().filter(named).find_map(known);
+    found.ok_or_else(|| {
+        let models: Vec<&str> = config.pools.iter().map(|it| it.model_id.as_str()).collect();
+        format!(
+            "no pool of this manager has a model `{name}`: expected one of {}, or the absolute path \
+             of a file",
+            models.join(", ")
+        )
+    })
 }
 
 /// What has become of an order.

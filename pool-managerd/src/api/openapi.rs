@@ -83,6 +83,7 @@ fn facts(operation: &str) -> Option<Facts> {
             refusals: vec![
                 (400, "INVALID_PARAMS"),
                 (404, "NOT_FOUND"),
+                (404, "MODEL_NOT_FOUND"),
                 (409, "STALE_EPOCH"),
                 (409, "JOB_ID_CONFLICT"),
                 (415, "UNSUPPORTED_MEDIA_TYPE"),

@@ -71,7 +71,8 @@ impl ReplicaTask {
         let at = self.site.ports.adopt(record.port, record.key);
         self.reach(Some(Reach::Managed(at)));
         // What it holds is not asked for, only noted.
-        let _checked = load::check(Arc::clone(&self.site), self.pool_index, self.index).await;
+        let site = Arc::clone(&self.site);
+        let _checked = load::check(site, self.pool.clone(), self.place()).await;
         let needs = self.site.host.needs(self.pool_index, self.index);
         self.hold = Some(self.site.memory.adopt(needs));
         self.process = Some(process);
@@ -119,7 +120,6 @@ impl ReplicaTask {
     }
 
     fn options(&self) -> String {
-        let path = self.model_path().unwrap_or_default();
-        measured::key(self.pool(), &path)
+        measured::key(&self.pool, self.pool.model_path().unwrap_or(Path::new("")))
     }
 }

@@ -1,6 +1,5 @@
 //! A load: what it needs, whether that is there, how far it has come, and what it took in truth.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use config_schema::{EngineSource, PoolConfig};
 use pool_api::{Device, LoadProgress, LoadStage, MemoryNeed, ReplicaState};
 use tokio::time::{Instant, sleep};
 
-use super::{Answered, ReplicaTask, Site};
+use super::{Answered, Place, ReplicaTask, Site};
 use crate::engine::Process;
 use crate::measured::{self, Measurement};
 use crate::model::{self, Model};
@@ -24,31 +23,47 @@ const STEP_PERMILLE: u64 = 50;
 /// Devices whose memory differs by less than this, in thousandths, count as alike.
 const ALIKE_PERMILLE: u64 = 20;
 
-/// Whether the model can work here at all. On a thread of its own: a file on a network that is away
-/// takes its time.
-pub(super) async fn check(site: Arc<Site>, pool: usize, index: usize) -> Event {
-    let looked = tokio::task::spawn_blocking(move || look(&site, pool, index)).await;
-    Event::Checked(looked.unwrap_or_else(|error| Err(format!("the check did not end: {error}"))))
+/// What a look at a model has found.
+pub(super) struct Found {
+    pub(super) memory: Vec<MemoryNeed>,
+    load_ms: Option<u64>,
+    chat_template: bool,
 }
 
-fn look(site: &Site, pool_index: usize, index: usize) -> Result<(), String> {
-    let pool = &site.config.pools[pool_index];
-    let EngineSource::Managed { model_path, .. } = &pool.source else { return Ok(()) };
+/// Whether the model can work here at all; if so, what is found is published.
+pub(super) async fn check(site: Arc<Site>, pool: PoolConfig, (place, index): Place) -> Event {
+    Event::Checked(match examine(Arc::clone(&site), pool).await {
+        Ok(found) => {
+            site.host.update(place, index, |it| {
+                it.memory = found.memory;
+                it.load_ms = found.load_ms;
+                it.chat_template = found.chat_template;
+            });
+            Ok(())
+        }
+        Err(cause) => Err(cause),
+    })
+}
+
+/// Looks at the pool's model, on a thread of its own: a file on a network that is away takes its
+/// time.
+pub(super) async fn examine(site: Arc<Site>, pool: PoolConfig) -> Result<Found, String> {
+    let looked = tokio::task::spawn_blocking(move || look(&site, &pool)).await;
+    looked.unwrap_or_else(|error| Err(format!("the check did not end: {error}")))
+}
+
+fn look(site: &Site, pool: &PoolConfig) -> Result<Found, String> {
     if let Some(trouble) = site.devices.trouble(&pool.devices) {
         return Err(trouble.cause);
     }
-    let model = model::inspect(model_path).map_err(|it| it.to_string())?;
+    let path = pool.model_path().ok_or("an external pool has no model file")?;
+    let model = model::inspect(path).map_err(|it| it.to_string())?;
     let devices = site.devices.named(&pool.devices);
     alike(pool, &devices)?;
-    let known = site.measured.of(&measured::key(pool, model_path));
+    let known = site.measured.of(&measured::key(pool, path));
     let memory = needs(pool, &model, &devices, &known);
     site.devices.fits(&memory).map_err(|it| it.to_string())?;
-    site.host.update(pool_index, index, |it| {
-        it.memory = memory;
-        it.load_ms = known.load_ms;
-        it.chat_template = model.chat_template;
-    });
-    Ok(())
+    Ok(Found { memory, load_ms: known.load_ms, chat_template: model.chat_template })
 }
 
 /// A model is spread over unlike devices only by ratios that somebody has chosen: an even split
@@ -86,28 +101,47 @@ fn needs(
     let even = vec![1; devices.len()];
     let split = pool.split.as_ref().unwrap_or(&even);
     let parts: u64 = split.iter().copied().map(u64::from).sum();
-    let need = |(device, part): (&Device, &u32)| {
-        let share = total / parts.max(1) * u64::from(*part);
-        let measured = known.memory.iter().find(|it| it.device_id == device.device_id);
-        // Pages that no token has touched yet are missing in what was measured of main memory.
-        let lazy = device.kind == "cpu" || stated.is_some();
-        let bytes = match measured.map(|it| it.bytes) {
-            Some(measured) if lazy => measured.max(share),
-            Some(measured) => measured,
-            None => share,
-        };
-        MemoryNeed { device_id: device.device_id.clone(), bytes }
+    let share = |(device, part): (&Device, &u32)| MemoryNeed {
+        device_id: device.device_id.clone(),
+        bytes: total / parts.max(1) * u64::from(*part),
     };
-    devices.iter().zip(split).map(need).collect()
+    let shares: Vec<MemoryNeed> = devices.iter().zip(split).map(share).collect();
+    corrected(&shares, &known.memory, devices, stated.is_some())
+}
+
+/// Expectations after a measurement. Where the expectation is `stated`, and in main memory, where
+/// pages that no token has touched yet are missing in what is measured, it only raises them.
+fn corrected(
+    expected: &[MemoryNeed],
+    measured: &[MemoryNeed],
+    devices: &[Device],
+    stated: bool,
+) -> Vec<MemoryNeed> {
+    let correct = |need: &MemoryNeed| {
+        let lazy =
+            stated || devices.iter().any(|it| it.device_id == need.device_id && it.kind == "cpu");
+        let found = measured.iter().find(|it| it.device_id == need.device_id);
+        let bytes = match found.map(|it| it.bytes) {
+            Some(measured) if lazy => measured.max(need.bytes),
+            Some(measured) => measured,
+            None => need.bytes,
+        };
+        MemoryNeed { device_id: need.device_id.clone(), bytes }
+    };
+    expected.iter().map(correct).collect()
 }
 
 /// Waits until the memory is really free, and sets it aside.
-pub(super) async fn reserve(site: Arc<Site>, pool: usize, index: usize) -> Answered {
+pub(super) async fn reserve(
+    site: Arc<Site>,
+    devices: Vec<String>,
+    (place, index): Place,
+) -> Answered {
     let until = Instant::now() + MEMORY_LIMIT;
     loop {
-        let needs = site.host.needs(pool, index);
+        let needs = site.host.needs(place, index);
         site.devices.look_aside().await;
-        let limits = site.devices.limits(&site.config.pools[pool].devices);
+        let limits = site.devices.limits(&devices);
         match site.memory.hold(&needs, &limits) {
             Ok(hold) => return Answered { event: Event::Reserved(Ok(())), hold: Some(hold) },
             Err(shortage) if until <= Instant::now() => {
@@ -151,18 +185,18 @@ impl ReplicaTask {
 
     /// What the engine holds now, on each of its devices.
     fn memory_of(&self, process: &Process) -> Vec<MemoryNeed> {
-        self.site.devices.used_by(&self.pool().devices, &process.tree())
+        self.site.devices.used_by(&self.pool.devices, &process.tree())
     }
 
     /// Notes what the load took, for the next one.
     pub(super) fn measure(&mut self, took_ms: u64) {
-        let (Some(process), Some(model)) = (&self.process, self.model_path()) else { return };
+        let (Some(process), Some(model)) = (&self.process, self.pool.model_path()) else { return };
         let measured = self.memory_of(process);
-        let key = measured::key(self.pool(), &model);
-        let known = Measurement { memory: measured.clone(), load_ms: Some(took_ms) };
-        let devices = self.site.devices.named(&self.pool().devices);
-        let Ok(model) = model::inspect(&model) else { return };
-        let needs = needs(self.pool(), &model, &devices, &known);
+        let key = measured::key(&self.pool, model);
+        let devices = self.site.devices.named(&self.pool.devices);
+        let stated = matches!(self.pool.source, EngineSource::Managed { memory_mib: Some(_), .. });
+        let expected = self.site.host.needs(self.pool_index, self.index);
+        let needs = corrected(&expected, &measured, &devices, stated);
         if let Some(hold) = &self.hold {
             hold.taken(needs.clone());
         }
@@ -170,13 +204,14 @@ impl ReplicaTask {
             it.memory = needs;
             it.load_ms = Some(took_ms);
         });
+        let known = Measurement { memory: measured, load_ms: Some(took_ms) };
         self.remember(key, move |it| *it = known);
     }
 
     /// A load that found less memory than it was promised asks for more the next time.
     pub(super) fn oom(&self) {
-        let Some(model) = self.model_path() else { return };
-        let key = measured::key(self.pool(), &model);
+        let Some(model) = self.pool.model_path() else { return };
+        let key = measured::key(&self.pool, model);
         let mut more = self.site.host.needs(self.pool_index, self.index);
         for need in &mut more {
             need.bytes += need.bytes / 4;
@@ -191,17 +226,12 @@ impl ReplicaTask {
         tokio::task::spawn_blocking(move || site.measured.learn(&key, change));
     }
 
-    pub(super) fn model_path(&self) -> Option<PathBuf> {
-        match &self.pool().source {
-            EngineSource::Managed { model_path, .. } => Some(model_path.clone()),
-            EngineSource::External { .. } => None,
-        }
-    }
-
     pub(super) fn load_failed(&mut self, kind: Failure) {
         if kind == Failure::DeviceOom || kind == Failure::HostOom {
             self.oom();
         }
-        self.fail_load_job(kind);
+        if !self.roll_back() {
+            self.fail_load_job(kind);
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Orders to a replica, and when they are done.
 
+use std::path::PathBuf;
+
 use pool_api::{JobError, ReplicaState};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::ReplicaTask;
 use crate::supervisor::{Event, Failure};
@@ -9,43 +11,68 @@ use crate::supervisor::{Event, Failure};
 pub(crate) type Outbox = mpsc::Sender<Ordered>;
 pub(crate) type Inbox = mpsc::Receiver<Ordered>;
 
-/// A job for one replica.
+/// Something that one replica is to do.
 #[derive(Debug)]
 pub(crate) struct Ordered {
-    pub(crate) job_id: String,
     pub(crate) wish: Wished,
+    /// Told when it is done; dropped if the replica's task ends first.
+    pub(crate) done: oneshot::Sender<Result<(), JobError>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wished {
     Load,
     Unload { patience_ms: u64 },
+    Reload { model: NewModel, patience_ms: u64 },
+}
+
+/// What a pool is to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewModel {
+    pub(crate) id: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) path: PathBuf,
 }
 
 impl ReplicaTask {
-    /// Takes an order; the one before it, if it is still under way, is not wanted any more.
-    pub(super) fn ordered(&mut self, ordered: Ordered) -> Event {
-        let event = match ordered.wish {
-            Wished::Load => Event::Load,
-            Wished::Unload { patience_ms } => Event::Unload { patience_ms },
-        };
+    /// Takes an order; the one before it, if it is still under way, is not wanted any more. A reload is
+    /// not disturbed.
+    pub(super) fn ordered(&mut self, ordered: Ordered) -> Option<Event> {
+        if self.reload.is_some() || self.restoring {
+            let busy = error("BUSY", "a reload is under way");
+            let _gone = ordered.done.send(Err(busy));
+            return None;
+        }
         self.end_job(Err(error("SUPERSEDED", "another order came before this one was done")));
+        let event = match &ordered.wish {
+            Wished::Load => Some(Event::Load),
+            Wished::Unload { patience_ms } => Some(Event::Unload { patience_ms: *patience_ms }),
+            Wished::Reload { model, patience_ms } => {
+                let (model, patience_ms) = (model.clone(), *patience_ms);
+                self.job = Some(ordered);
+                return self.begin_reload(model, patience_ms);
+            }
+        };
         self.job = Some(ordered);
         event
     }
 
-    /// Ends the job if what it wants is so, or will not be.
-    pub(super) fn settle_job(&mut self) {
-        let Some(job) = &self.job else { return };
-        let result = match (job.wish, self.supervisor.state()) {
+    /// Ends the job if what it wants is so, or will not be; what must happen next, if anything.
+    pub(super) fn settle(&mut self) -> Option<Event> {
+        if self.reload.is_some() || self.restoring {
+            return self.settle_reload();
+        }
+        let job = self.job.as_ref()?;
+        let result = match (&job.wish, self.supervisor.state()) {
             (Wished::Load, ReplicaState::Ready)
             | (Wished::Unload { .. }, ReplicaState::Unloaded) => Ok(()),
             (Wished::Unload { .. }, ReplicaState::Ready) => {
                 Err(error("BUSY", "the engine was not idle in time; it serves on"))
             }
-            _ => return,
+            _ => return None,
         };
         self.end_job(result);
+        None
     }
 
     /// A load has failed, for good as far as its job goes.
@@ -72,13 +99,13 @@ impl ReplicaTask {
         self.end_job(Err(error("SHUTTING_DOWN", "the manager stops")));
     }
 
-    fn end_job(&mut self, result: Result<(), JobError>) {
+    pub(super) fn end_job(&mut self, result: Result<(), JobError>) {
         if let Some(job) = self.job.take() {
-            self.site.jobs.finish(&job.job_id, result);
+            let _gone = job.done.send(result);
         }
     }
 }
 
-fn error(code: &str, message: &str) -> JobError {
+pub(super) fn error(code: &str, message: &str) -> JobError {
     JobError { code: code.into(), message: message.into() }
 }

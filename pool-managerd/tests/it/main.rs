@@ -13,6 +13,7 @@ mod keep;
 mod lifecycle;
 mod output;
 mod present;
+mod reload;
 mod rig;
 mod startup;
 mod stop;

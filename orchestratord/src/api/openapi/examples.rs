@@ -5,8 +5,9 @@ use api_types::{
     DeviceList, DrainStatus, DropCount, End, EngineCapability, ErrorCode, ErrorEnvelope,
     Explanation, FinishReason, Links, Model, ModelCapability, ModelList, ModelState,
     PlacementChoice, PlacementDrop, Pool, PoolHealth, PoolHealthMetrics, PoolList, Priority, Queue,
-    QueueLane, Queued, QueuedReason, Readiness, Replica, ReplicaSet, ReplicaSetList, Started, Task,
-    TaskList, TaskPlacement, TaskRequest, TaskState, TaskTimings, TaskUsage, Token, Waiting,
+    QueueLane, Queued, QueuedReason, Readiness, ReloadRequest, ReloadStatus, Replica, ReplicaSet,
+    ReplicaSetList, Started, Task, TaskList, TaskPlacement, TaskRequest, TaskState, TaskTimings,
+    TaskUsage, Token, Waiting,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -199,6 +200,14 @@ pub(super) fn pools() -> PoolList {
         replicas: vec![replica],
     };
     PoolList { pools: vec![pool] }
+}
+
+pub(super) fn reload() -> ReloadRequest {
+    ReloadRequest { model_ref: Some(MODEL.into()), deadline_ms: 600_000 }
+}
+
+pub(super) fn reloading() -> ReloadStatus {
+    ReloadStatus { pool_id: "gpu0".into(), job_id: "6f1b2a0c-9d4e-4c1b-8a57-3e2d1c0b9a88".into() }
 }
 
 pub(super) fn drain(draining: bool) -> DrainStatus {

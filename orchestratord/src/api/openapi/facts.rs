@@ -56,27 +56,6 @@ pub(super) fn of(operation: &str) -> Option<Facts> {
             refusals: codes(&[ErrorCode::InvalidParams, ErrorCode::NotFound]),
             ..answering(examples::json(&examples::health()))
         },
-        "drain_pool" => Facts {
-            refusals: codes(&[
-                ErrorCode::InvalidParams,
-                ErrorCode::NotFound,
-                ErrorCode::UnsupportedMediaType,
-                ErrorCode::PayloadTooLarge,
-                ErrorCode::PoolUnavailable,
-            ]),
-            request: Some(examples::json(&api_types::DrainRequest { deadline_ms: 60_000 })),
-            answers: vec![(202, JSON, examples::json(&examples::drain(true)))],
-            ..Facts::default()
-        },
-        "undrain_pool" => Facts {
-            refusals: codes(&[
-                ErrorCode::InvalidParams,
-                ErrorCode::NotFound,
-                ErrorCode::PoolUnavailable,
-            ]),
-            answers: vec![(202, JSON, examples::json(&examples::drain(false)))],
-            ..Facts::default()
-        },
         "list_devices" => answering(examples::json(&examples::devices())),
         "list_replica_sets" => answering(examples::json(&examples::replica_sets())),
         "get_capabilities" => answering(examples::json(&examples::capabilities())),
@@ -90,6 +69,47 @@ pub(super) fn of(operation: &str) -> Option<Facts> {
             ..Facts::default()
         },
         "get_openapi" => answering(json!({"openapi": "3.1.0", "info": {}, "paths": {}})),
+        _ => return orders(operation),
+    })
+}
+
+/// What operators order.
+fn orders(operation: &str) -> Option<Facts> {
+    Some(match operation {
+        "drain_pool" => Facts {
+            refusals: codes(&[
+                ErrorCode::InvalidParams,
+                ErrorCode::NotFound,
+                ErrorCode::UnsupportedMediaType,
+                ErrorCode::PayloadTooLarge,
+                ErrorCode::PoolUnavailable,
+            ]),
+            request: Some(examples::json(&api_types::DrainRequest { deadline_ms: 60_000 })),
+            answers: vec![(202, JSON, examples::json(&examples::drain(true)))],
+            ..Facts::default()
+        },
+        "reload_pool" => Facts {
+            refusals: codes(&[
+                ErrorCode::InvalidParams,
+                ErrorCode::NotFound,
+                ErrorCode::ModelNotFound,
+                ErrorCode::UnsupportedMediaType,
+                ErrorCode::PayloadTooLarge,
+                ErrorCode::PoolUnavailable,
+            ]),
+            request: Some(examples::json(&examples::reload())),
+            answers: vec![(202, JSON, examples::json(&examples::reloading()))],
+            ..Facts::default()
+        },
+        "undrain_pool" => Facts {
+            refusals: codes(&[
+                ErrorCode::InvalidParams,
+                ErrorCode::NotFound,
+                ErrorCode::PoolUnavailable,
+            ]),
+            answers: vec![(202, JSON, examples::json(&examples::drain(false)))],
+            ..Facts::default()
+        },
         _ => return None,
     })
 }

@@ -12,7 +12,7 @@ fn through<T: DeserializeOwned + Serialize>(example: &Value) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(example.clone()).unwrap()).unwrap()
 }
 
-const ORCHESTRATORD_TYPES: [Type; 24] = [
+const ORCHESTRATORD_TYPES: [Type; 26] = [
     ("TaskRequest", through::<api_types::TaskRequest>),
     ("Admission", through::<api_types::Admission>),
     ("Task", through::<api_types::Task>),
@@ -20,6 +20,8 @@ const ORCHESTRATORD_TYPES: [Type; 24] = [
     ("PoolList", through::<api_types::PoolList>),
     ("DeviceList", through::<api_types::DeviceList>),
     ("DrainStatus", through::<api_types::DrainStatus>),
+    ("ReloadRequest", through::<api_types::ReloadRequest>),
+    ("ReloadStatus", through::<api_types::ReloadStatus>),
     ("DrainRequest", through::<api_types::DrainRequest>),
     ("PoolHealth", through::<api_types::PoolHealth>),
     ("Capabilities", through::<api_types::Capabilities>),

@@ -1,0 +1,209 @@
+//! Another model in the same place: loaded beside the present one if memory allows, else instead of
+//! it; the present one again if it cannot be loaded.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config_schema::{EngineSource, OnManagerExit, PoolConfig, Residency};
+use llamacpp::LlamaCpp;
+use pool_api::ReplicaState;
+use tokio::time::sleep;
+
+use super::orders::error;
+use super::{NewModel, ReplicaTask, Site, ask, load};
+use crate::engine::{EngineCommand, KeyedPort, Log, Process};
+use crate::memory::{Hold, Shortage};
+use crate::supervisor::{Answer, Event};
+
+const HEALTH_POLL: Duration = Duration::from_millis(100);
+
+pub(super) struct Reload {
+    old: PoolConfig,
+    new: PoolConfig,
+    patience_ms: u64,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The new model is loaded beside the old one, which serves.
+    Preparing(Preparing),
+    /// The old one ends its work, and then itself.
+    Leaving(Option<Candidate>),
+    /// The new one takes the place.
+    Loading(Option<Candidate>),
+}
+
+type Preparing = Pin<Box<dyn Future<Output = Result<Candidate, NotBeside>> + Send>>;
+
+/// An engine that has proved itself and serves nobody yet. Dropping it ends it.
+pub(super) struct Candidate {
+    process: Process,
+    at: KeyedPort,
+    hold: Option<Hold>,
+}
+
+pub(super) enum NotBeside {
+    /// There is not enough memory for both.
+    NoRoom,
+    /// It cannot be loaded at all.
+    Failed(String),
+}
+
+/// The end of a preparation, if one is under way.
+pub(super) async fn prepared(reload: &mut Option<Reload>) -> Result<Candidate, NotBeside> {
+    match reload.as_mut().map(|it| &mut it.stage) {
+        Some(Stage::Preparing(preparing)) => preparing.await,
+        Some(Stage::Leaving(_) | Stage::Loading(_)) | None => std::future::pending().await,
+    }
+}
+
+/// Loads a model beside what runs.
+async fn prepare(site: Arc<Site>, pool: PoolConfig, log: PathBuf) -> Result<Candidate, NotBeside> {
+    let found = load::examine(Arc::clone(&site), pool.clone()).await.map_err(NotBeside::Failed)?;
+    if site.config.on_manager_exit == OnManagerExit::Keep {
+        // The place has one socket, by which a later manager finds its engine.
+        return Err(NotBeside::NoRoom);
+    }
+    site.devices.look_aside().await;
+    let limits = site.devices.limits(&pool.devices);
+    let hold = site.memory.hold(&found.memory, &limits).map_err(|it| match it {
+        Shortage::TooSmall { .. } => NotBeside::Failed(it.to_string()),
+        Shortage::Promised { .. } | Shortage::Used { .. } => NotBeside::NoRoom,
+    })?;
+    let at = site.ports.allocate().map_err(|it| NotBeside::Failed(it.to_string()))?;
+    let mask = site.devices.mask(&pool.devices);
+    let command = EngineCommand::new(&pool, &at, &site.environment, mask)
+        .ok_or_else(|| NotBeside::Failed("an external pool has no process".into()))?;
+    let mut process = Process::spawn(&command, Log::Through(log))
+        .await
+        .map_err(|it| NotBeside::Failed(it.to_string()))?;
+    let engine = Arc::new(LlamaCpp::new(&at.url(), Some(&at.key)));
+    let limit = Duration::from_millis(pool.start_timeout_ms);
+    let failed = tokio::select! {
+        exit = process.exited() => Some(exit.0),
+        proved = prove(engine) => proved.err(),
+        () = sleep(limit) => Some(format!("it was not ready within {} ms", pool.start_timeout_ms)),
+    };
+    match failed {
+        Some(cause) => Err(NotBeside::Failed(cause)),
+        None => Ok(Candidate { process, at, hold: Some(hold) }),
+    }
+}
+
+async fn prove(engine: Arc<LlamaCpp>) -> Result<(), String> {
+    while !matches!(ask::health(Arc::clone(&engine)).await, Event::Answered(Answer::Ready)) {
+        sleep(HEALTH_POLL).await;
+    }
+    match ask::probe(engine).await {
+        Event::Probed(Err(cause)) => Err(cause),
+        _ => Ok(()),
+    }
+}
+
+impl ReplicaTask {
+    pub(super) fn begin_reload(&mut self, model: NewModel, patience_ms: u64) -> Option<Event> {
+        let old = self.pool.clone();
+        let mut new = old.clone();
+        let EngineSource::Managed { model_path, .. } = &mut new.source else {
+            self.end_job(Err(error("UNSUPPORTED", "somebody else runs that server")));
+            return None;
+        };
+        *model_path = model.path;
+        (new.model_id, new.model_aliases) = (model.id, model.aliases);
+        let state = self.supervisor.state();
+        tracing::info!(replica_id = self.replica_id(), model_id = new.model_id, "reload");
+        let stage = match state {
+            ReplicaState::Ready => {
+                let (site, pool) = (Arc::clone(&self.site), new.clone());
+                Stage::Preparing(Box::pin(prepare(site, pool, self.log_path())))
+            }
+            _ => Stage::Leaving(None),
+        };
+        let waits = matches!(stage, Stage::Leaving(_));
+        self.reload = Some(Reload { old, new, patience_ms, stage });
+        waits.then_some(Event::Unload { patience_ms })
+    }
+
+    /// The new model is there beside the old one, or there is no room for both, or it is unfit.
+    pub(super) fn prepared(&mut self, prepared: Result<Candidate, NotBeside>) -> Option<Event> {
+        let reload = self.reload.as_mut()?;
+        reload.stage = Stage::Leaving(match prepared {
+            Ok(candidate) => Some(candidate),
+            Err(NotBeside::NoRoom) => None,
+            Err(NotBeside::Failed(cause)) => {
+                self.reload = None;
+                tracing::warn!(replica_id = self.replica_id(), cause, "reload failed");
+                self.end_job(Err(error("RELOAD_FAILED", &cause)));
+                self.supervisor.note(format!("reload failed, the old model serves on: {cause}"));
+                return None;
+            }
+        });
+        Some(Event::Unload { patience_ms: reload.patience_ms })
+    }
+
+    pub(super) fn settle_reload(&mut self) -> Option<Event> {
+        let state = self.supervisor.state();
+        let Some(mut reload) = self.reload.take() else {
+            let rests = state == ReplicaState::Unloaded;
+            self.restoring = !rests && state != ReplicaState::Ready;
+            return rests.then_some(Event::Load);
+        };
+        match (reload.stage, state) {
+            (Stage::Leaving(candidate), ReplicaState::Unloaded) => {
+                self.serve(reload.new.clone());
+                reload.stage = Stage::Loading(candidate);
+                self.reload = Some(reload);
+                Some(Event::Load)
+            }
+            (Stage::Leaving(_), ReplicaState::Ready) => {
+                self.end_job(Err(error("BUSY", "running tasks did not end in time")));
+                None
+            }
+            (Stage::Loading(_), ReplicaState::Ready) => {
+                self.end_job(Ok(()));
+                None
+            }
+            (stage, _) => {
+                reload.stage = stage;
+                self.reload = Some(reload);
+                None
+            }
+        }
+    }
+
+    /// The new model cannot be loaded: the old one has the place again. False if no reload is under
+    /// way.
+    pub(super) fn roll_back(&mut self) -> bool {
+        let loading = |it: &mut Reload| matches!(it.stage, Stage::Loading(_));
+        let Some(reload) = self.reload.take_if(loading) else { return false };
+        let cause = self.supervisor.last_error().unwrap_or_default().to_owned();
+        self.serve(reload.old);
+        self.supervisor.note(format!("reload failed, the old model is loaded again: {cause}"));
+        // A pinned one comes back by itself.
+        self.restoring = self.pool.residency == Residency::OnDemand;
+        self.end_job(Err(error("RELOAD_FAILED", &cause)));
+        true
+    }
+
+    fn serve(&mut self, pool: PoolConfig) {
+        self.site.host.set_model(self.pool_index, &pool.model_id, &pool.model_aliases);
+        self.pool = pool;
+    }
+
+    pub(super) fn candidate_hold(&mut self) -> Option<Hold> {
+        match self.reload.as_mut().map(|it| &mut it.stage) {
+            Some(Stage::Loading(Some(candidate))) => candidate.hold.take(),
+            _ => None,
+        }
+    }
+
+    /// The engine that was prepared, to take the place.
+    pub(super) fn candidate(&mut self) -> Option<(Process, KeyedPort)> {
+        match self.reload.as_mut().map(|it| &mut it.stage) {
+            Some(Stage::Loading(candidate)) => candidate.take().map(|it| (it.process, it.at)),
+            _ => None,
+        }
+    }
+}
