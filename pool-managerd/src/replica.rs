@@ -264,6 +264,11 @@ impl ReplicaTask {
             incarnation = self.supervisor.incarnation(), error_code = kind.as_str(), cause,
             "replica down"
         );
+        if kind == Failure::Device
+            && let Some(trouble) = self.site.devices.trouble(&pool.devices)
+        {
+            self.site.telemetry.driver_reset(&pool.id, trouble.kind);
+        }
         if loading {
             self.site.telemetry.load_failed(&pool.model_id, kind);
             self.load_failed(kind);
@@ -296,11 +301,8 @@ impl ReplicaTask {
         });
     }
 
-    fn devices_changed(&mut self) -> Event {
+    fn devices_changed(&self) -> Event {
         let trouble = self.site.devices.trouble(&self.pool.devices);
-        if let (Some(trouble), true) = (&trouble, self.supervisor.is_alive()) {
-            self.site.telemetry.driver_reset(&self.pool.id, trouble.kind);
-        }
         Event::Devices(trouble.map_or(Ok(()), |it| Err(it.cause)))
     }
 
