@@ -133,7 +133,7 @@ pub(crate) fn site(config: ManagerConfig, environment: Environment) -> (Site, Ve
         host: Host::new(&config, devices.all(), instance()),
         telemetry: Telemetry::new(),
         environment,
-        ports: Ports::new(config.port_range),
+        ports: Ports::new(config.engine_address, config.port_range),
         digests: Digests::new(config.data_dir.join("digests.json")),
         devices,
         memory,

@@ -84,6 +84,11 @@ fn manage(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(BAD_CONFIG));
         }
     };
+    let problems = pool_managerd::misfits(&config.pool_manager);
+    if !problems.is_empty() {
+        refuse(LoadError::Invalid { file: path.to_owned(), problems });
+        return Ok(ExitCode::from(BAD_CONFIG));
+    }
     if arguments.check_config {
         say("configuration is valid");
         return Ok(ExitCode::SUCCESS);

@@ -1,7 +1,7 @@
 //! The configuration after defaults and checks.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -254,6 +254,7 @@ pub struct ManagerConfig {
     pub allowed_hosts: Vec<String>,
     pub data_dir: PathBuf,
     pub on_manager_exit: OnManagerExit,
+    pub engine_address: IpAddr,
     pub port_range: Option<(u16, u16)>,
     pub nvml_library: Option<PathBuf>,
     pub devices: Vec<Device>,

@@ -78,6 +78,7 @@ fn of_manager(it: &Config) -> BTreeMap<&'static str, Value> {
     let mut all = BTreeMap::from([
         ("/pool_manager/allowed_hosts", json!(manager.allowed_hosts)),
         ("/pool_manager/data_dir", json!(manager.data_dir)),
+        ("/pool_manager/engine_address", json!(manager.engine_address)),
         ("/pool_manager/on_manager_exit", json!(manager.on_manager_exit)),
     ]);
     for pool in &manager.pools {

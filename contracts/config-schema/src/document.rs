@@ -14,7 +14,7 @@ use crate::config::{
     ClassMode, DeviceKind, EngineKind, FullPolicy, OnExceed, OnManagerExit, PreemptionMode,
     Profile, Residency,
 };
-use crate::format::{ADDRESS, BASE_URL, DIGEST, IDENTIFIER, LOG_FILTER};
+use crate::format::{ADDRESS, BASE_URL, DIGEST, IDENTIFIER, IP, LOG_FILTER};
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -301,6 +301,10 @@ pub struct ManagerDoc {
     pub data_dir: Option<PathBuf>,
     /// What happens to engines when pool-managerd goes away.
     pub on_manager_exit: Option<OnManagerExit>,
+    /// Where managed engines listen, and orchestratord reaches them: an address of this host. Each
+    /// engine demands a random key.
+    #[schemars(extend("format" = IP, "examples" = ["10.0.0.5"]))]
+    pub engine_address: Option<String>,
     /// Ports for managed engines, as `[first, last]`; left out: any free port.
     #[schemars(schema_with = "port_range")]
     pub port_range: Option<(u16, u16)>,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 /// Names that stand in the schema.
 pub(crate) const ADDRESS: &str = "socket-address";
+pub(crate) const IP: &str = "ip-address";
 pub(crate) const BASE_URL: &str = "base-url";
 pub(crate) const DIGEST: &str = "sha256";
 pub(crate) const IDENTIFIER: &str = "identifier";
@@ -20,6 +21,9 @@ pub(crate) struct Format {
 /// `None`: no format of this name.
 pub(crate) fn named(name: &str) -> Option<Format> {
     let (expected, holds): (_, fn(&str) -> bool) = match name {
+        IP => ("an IP address without a port, such as 10.0.0.5", |it| {
+            it.parse::<std::net::IpAddr>().is_ok()
+        }),
         ADDRESS => ("an address and port, such as 127.0.0.1:8420 or [::1]:8420", is_address),
         BASE_URL => ("a base URL: http://host:port", is_base_url),
         DIGEST => ("a SHA-256 digest of 64 hex digits (`llorch key new` makes one)", is_digest),

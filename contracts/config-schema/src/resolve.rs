@@ -182,6 +182,10 @@ fn manager(doc: ManagerDoc, profile: Profile) -> ManagerConfig {
             Profile::Home => OnManagerExit::Stop,
             Profile::Team => OnManagerExit::Keep,
         }),
+        engine_address: doc
+            .engine_address
+            .and_then(|it| it.parse().ok())
+            .unwrap_or(Ipv4Addr::LOCALHOST.into()),
         port_range: doc.port_range,
         nvml_library: doc.nvml_library,
         devices,

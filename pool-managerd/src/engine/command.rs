@@ -50,7 +50,7 @@ impl EngineCommand {
         let total = u64::from(context_tokens.get()) * u64::from(slots.get());
         let mut arguments: Vec<OsString> = vec!["-m".into(), model_path.into()];
         let fixed = [
-            ("--host", "127.0.0.1".to_owned()),
+            ("--host", at.host()),
             ("--port", at.port.to_string()),
             ("--alias", pool.model_id.clone()),
             ("-c", total.to_string()),

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 /// Ports an engine may be told to use.
 pub(crate) struct Ports {
+    address: IpAddr,
     range: Option<(u16, u16)>,
     /// Held by our own replicas. An engine binds its port only after we have let go of it, and with
     /// SO_REUSEPORT two engines would even share one without an error.
@@ -16,14 +17,15 @@ pub(crate) struct Ports {
 /// Where an incarnation listens, and the random key it demands. The port is free again once
 /// dropped.
 pub(crate) struct KeyedPort {
+    address: IpAddr,
     pub(crate) port: u16,
     pub(crate) key: String,
     held: Arc<Mutex<BTreeSet<u16>>>,
 }
 
 impl Ports {
-    pub(crate) fn new(range: Option<(u16, u16)>) -> Self {
-        Self { range, held: Arc::default() }
+    pub(crate) fn new(address: IpAddr, range: Option<(u16, u16)>) -> Self {
+        Self { address, range, held: Arc::default() }
     }
 
     /// A port that is free now. Another program may take it before the engine does; the engine then
@@ -35,36 +37,48 @@ impl Ports {
         let mut held = self.held.lock().expect("no holder panics");
         let port = self.find(&held)?;
         held.insert(port);
-        Ok(KeyedPort { port, key, held: Arc::clone(&self.held) })
+        Ok(KeyedPort { address: self.address, port, key, held: Arc::clone(&self.held) })
     }
 
     /// A port that an engine of ours has already.
     pub(crate) fn adopt(&self, port: u16, key: String) -> KeyedPort {
         self.held.lock().expect("no holder panics").insert(port);
-        KeyedPort { port, key, held: Arc::clone(&self.held) }
+        KeyedPort { address: self.address, port, key, held: Arc::clone(&self.held) }
     }
 
     fn find(&self, held: &BTreeSet<u16>) -> io::Result<u16> {
         let Some((first, last)) = self.range else {
             // The kernel hands out another port each time, until it has been through all of them.
-            return (0..16).find_map(|_| free(0).filter(|it| !held.contains(it))).ok_or_else(
-                || io::Error::other("the operating system has no free port on 127.0.0.1"),
-            );
+            return (0..16)
+                .find_map(|_| free(self.address, 0).filter(|it| !held.contains(it)))
+                .ok_or_else(|| {
+                    let text = format!("no port can be opened on {}", self.address);
+                    io::Error::other(text)
+                });
         };
-        (first..=last).find(|it| !held.contains(it) && free(*it).is_some()).ok_or_else(|| {
-            io::Error::other(format!("no port of {first} to {last} is free: widen `port_range`"))
-        })
+        (first..=last)
+            .find(|it| !held.contains(it) && free(self.address, *it).is_some())
+            .ok_or_else(|| {
+                io::Error::other(format!(
+                    "no port of {first} to {last} is free: widen `port_range`"
+                ))
+            })
     }
 }
 
-fn free(port: u16) -> Option<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+fn free(address: IpAddr, port: u16) -> Option<u16> {
+    let listener = TcpListener::bind((address, port)).ok()?;
     listener.local_addr().ok().map(|it| it.port())
 }
 
 impl KeyedPort {
+    /// What engines call `--host`.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", SocketAddr::new(self.address, self.port))
     }
 }
 

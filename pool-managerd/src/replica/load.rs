@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config_schema::{EngineSource, PoolConfig};
-use pool_api::{Device, LoadProgress, LoadStage, MemoryNeed, ReplicaState};
+use pool_api::{LoadProgress, LoadStage, MemoryNeed, ReplicaState};
 use tokio::time::{Instant, sleep};
 
 use super::{Answered, Place, ReplicaTask, Site};
 use crate::engine::Process;
+use crate::footprint::{alike, corrected, needs};
 use crate::measured::{self, Measurement};
-use crate::model::{self, Model};
+use crate::model;
 use crate::supervisor::{Event, Failure, Supervisor};
 
 /// How long a load waits for memory that others are about to give back.
@@ -20,8 +21,6 @@ const MEMORY_POLL: Duration = Duration::from_millis(100);
 const READING_PERMILLE: u64 = 950;
 /// Progress is told in steps of this size.
 const STEP_PERMILLE: u64 = 50;
-/// Devices whose memory differs by less than this, in thousandths, count as alike.
-const ALIKE_PERMILLE: u64 = 20;
 
 /// What a look at a model has found.
 pub(super) struct Found {
@@ -64,71 +63,6 @@ fn look(site: &Site, pool: &PoolConfig) -> Result<Found, String> {
     let memory = needs(pool, &model, &devices, &known);
     site.devices.fits(&memory).map_err(|it| it.to_string())?;
     Ok(Found { memory, load_ms: known.load_ms, chat_template: model.chat_template })
-}
-
-/// A model is spread over unlike devices only by ratios that somebody has chosen: an even split
-/// would overfill the smallest.
-fn alike(pool: &PoolConfig, devices: &[Device]) -> Result<(), String> {
-    let sizes = devices.iter().map(|it| it.memory_total_bytes);
-    let (Some(least), Some(most)) = (sizes.clone().min(), sizes.max()) else { return Ok(()) };
-    if pool.split.is_none() && most / 1_000 * ALIKE_PERMILLE < most - least {
-        let list: Vec<String> = devices
-            .iter()
-            .map(|it| format!("{} {} MiB", it.device_id, it.memory_total_bytes >> 20))
-            .collect();
-        return Err(format!(
-            "its devices differ in memory ({}): state how the model is divided with `split`",
-            list.join(", ")
-        ));
-    }
-    Ok(())
-}
-
-/// What the pool's model takes of each device: the most of what is stated, was measured, or is
-/// estimated where nothing else is known.
-fn needs(
-    pool: &PoolConfig,
-    model: &Model,
-    devices: &[Device],
-    known: &Measurement,
-) -> Vec<MemoryNeed> {
-    let EngineSource::Managed { memory_mib, context_tokens, slots, .. } = &pool.source else {
-        return Vec::new();
-    };
-    let context = u64::from(context_tokens.get()) * u64::from(slots.get());
-    let stated = memory_mib.map(|it| it.saturating_mul(1 << 20));
-    let total = stated.unwrap_or_else(|| model.shape.memory_bytes(model.weight_bytes, context));
-    let even = vec![1; devices.len()];
-    let split = pool.split.as_ref().unwrap_or(&even);
-    let parts: u64 = split.iter().copied().map(u64::from).sum();
-    let share = |(device, part): (&Device, &u32)| MemoryNeed {
-        device_id: device.device_id.clone(),
-        bytes: total / parts.max(1) * u64::from(*part),
-    };
-    let shares: Vec<MemoryNeed> = devices.iter().zip(split).map(share).collect();
-    corrected(&shares, &known.memory, devices, stated.is_some())
-}
-
-/// Expectations after a measurement. Where the expectation is `stated`, and in main memory, where
-/// pages that no token has touched yet are missing in what is measured, it only raises them.
-fn corrected(
-    expected: &[MemoryNeed],
-    measured: &[MemoryNeed],
-    devices: &[Device],
-    stated: bool,
-) -> Vec<MemoryNeed> {
-    let correct = |need: &MemoryNeed| {
-        let lazy =
-            stated || devices.iter().any(|it| it.device_id == need.device_id && it.kind == "cpu");
-        let found = measured.iter().find(|it| it.device_id == need.device_id);
-        let bytes = match found.map(|it| it.bytes) {
-            Some(measured) if lazy => measured.max(need.bytes),
-            Some(measured) => measured,
-            None => need.bytes,
-        };
-        MemoryNeed { device_id: need.device_id.clone(), bytes }
-    };
-    expected.iter().map(correct).collect()
 }
 
 /// Waits until the memory is really free, and sets it aside.

@@ -6,6 +6,7 @@
 mod death;
 mod devices;
 mod external;
+mod faults;
 mod hang;
 mod http;
 mod jobs;

@@ -105,3 +105,30 @@ fn the_version_is_told() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(said, concat!("pool-managerd ", env!("CARGO_PKG_VERSION"), "\n"));
 }
+
+// OC-CONFIG-6003, OC-POOL-3007
+#[test]
+fn pinned_models_that_do_not_fit_together_are_refused_before_a_port_is_opened() {
+    let place = Place::new();
+    let engine = engine_sim::binary_path().unwrap().display();
+    let model = place.model().display().to_string();
+    let manager = |residency: &str, path: &str| {
+        format!(
+            "  devices: [{{id: d, kind: cpu, memory_mib: 50}}]\n  pools:\n  - {{id: a, engine: llamacpp, \
+             bin: '{engine}', model: {{id: a, path: '{model}'}}}}\n  - {{id: b, engine: llamacpp, bin: \
+             '{engine}', residency: {residency}, model: {{id: b, path: '{path}'}}}}\n"
+        )
+    };
+    let check = |manager: &str| run(&["--check-config"], Some(&place.config(manager, "")));
+    let (code, said) = check(&manager("pinned", &model));
+    assert_eq!(code, 64, "{said}");
+    assert_eq!(
+        said.split_once("config.yaml:").unwrap().1.trim(),
+        "/pool_manager/pools/1/model/path: found a model of about 33 MiB, with 17 MiB of `d` left by \
+         the pinned models before it, expected pinned models that fit together; did you mean \
+         `residency: on_demand`?"
+    );
+    assert_eq!(check(&manager("on_demand", &model)).0, 0);
+    // What cannot be read is the replica's to tell.
+    assert_eq!(check(&manager("pinned", "/nowhere")).0, 0);
+}

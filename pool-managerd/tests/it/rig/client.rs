@@ -146,7 +146,7 @@ impl Watch {
     }
 
     /// The first state of the first replica that fits.
-    pub(crate) fn until(&mut self, fits: impl Fn(&Replica) -> bool) -> Replica {
+    pub(crate) fn until(&mut self, mut fits: impl FnMut(&Replica) -> bool) -> Replica {
         let mut last = None;
         loop {
             let Some(pool) = self.next_pool() else { panic!("the stream ended after {last:?}") };

@@ -31,6 +31,11 @@ impl Pid {
         String::from_utf8_lossy(&bytes).replace('\0', " ")
     }
 
+    /// Entries of a folder of its folder in /proc.
+    pub(crate) fn list(self, name: &str) -> usize {
+        std::fs::read_dir(format!("/proc/{}/{name}", self.number())).unwrap().count()
+    }
+
     pub(crate) fn parent(self) -> Self {
         let status = self.proc("status");
         let line = status.lines().find_map(|it| it.strip_prefix("PPid:")).unwrap();
