@@ -4,6 +4,7 @@
 mod cli;
 mod deaths;
 mod generation;
+mod hosts;
 mod logs;
 mod stack;
 mod swaps;

@@ -56,6 +56,15 @@ impl Stack {
 
     /// `manager` and `swap` are those sections of the configuration.
     pub(crate) fn with(manager: &Value, swap: &Value) -> Self {
+        Self::build(manager, swap, None)
+    }
+
+    /// Follows these managers instead of its own, which has nothing to do.
+    pub(crate) fn following(managers: &Value) -> Self {
+        Self::build(&json!({}), &json!({}), Some(managers))
+    }
+
+    fn build(manager: &Value, swap: &Value, followed: Option<&Value>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (port, manager_port) = free_ports();
         let config = folder.path().join("config.json");
@@ -67,6 +76,9 @@ impl Stack {
             "pool_manager": manager,
         });
         document["pool_manager"]["bind"] = json!([format!("127.0.0.1:{manager_port}")]);
+        if let Some(managers) = followed {
+            document["pool_managers"] = managers.clone();
+        }
         document["pool_manager"]["data_dir"] = json!(folder.path().join("data"));
         std::fs::write(&config, document.to_string()).unwrap();
         Self {
@@ -262,7 +274,7 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     clippy::disallowed_methods,
     reason = "real processes are polled; there is nothing to await"
 )]
-fn pause(span: Duration) {
+pub(crate) fn pause(span: Duration) {
     std::thread::sleep(span);
 }
 
