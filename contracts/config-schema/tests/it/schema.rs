@@ -94,7 +94,8 @@ fn the_schema_says_nothing_that_is_not_checked() {
             assert!(known, "{at}: nothing checks `{keyword}`");
         }
         let format = schema["format"].as_str().unwrap_or("socket-address");
-        let formats = ["base-url", "identifier", "log-filter", "sha256", "socket-address"];
+        let formats =
+            ["base-url", "identifier", "ip-address", "log-filter", "sha256", "socket-address"];
         assert!(formats.contains(&format), "{at}: nothing checks `{format}`");
         let kinds = ["array", "boolean", "integer", "number", "object", "string"];
         let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
