@@ -25,6 +25,7 @@ use crate::jobs::{JOBS_MAX, Jobs};
 use crate::kept::{self, Kept};
 use crate::measured::Measured;
 use crate::memory::Memory;
+use crate::reconfigure::{self, Next, Source};
 use crate::replica::{Inbox, Place, ReplicaTask, Site, end_strays};
 use crate::telemetry::Telemetry;
 
@@ -53,12 +54,21 @@ pub fn credentials(config: &ManagerConfig) -> anyhow::Result<Credentials> {
     Ok(Credentials::Digests(vec![("token_file".into(), digest)]))
 }
 
-/// Runs until a signal, then drains and stops every engine.
+/// Why a manager does not run any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Stopped,
+    /// The configuration has changed, and the engines wait for who takes them over.
+    Succeeded,
+}
+
+/// Runs until a signal, then drains and stops every engine, or hands them over.
 pub async fn run(
     config: Config,
+    source: Source,
     credentials: Credentials,
     environment: Environment,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ended> {
     let mut signals = Signals::new()?;
     let manager = config.pool_manager.clone();
     make_data_dir(&manager)?;
@@ -95,8 +105,23 @@ pub async fn run(
     let replicas = TaskTracker::new();
     tasks.into_iter().for_each(|it| drop(replicas.spawn(it.run())));
 
-    let name = signals.next().await;
-    if site.config.on_manager_exit == OnManagerExit::Keep {
+    let name = loop {
+        match signals.next().await {
+            HANGUP => {
+                if let Some(next) = read_again(&source, &config).await {
+                    hand_over(&site, &next, config.drain_ms, &mut signals).await;
+                    replicas.close();
+                    replicas.wait().await;
+                    break HANGUP;
+                }
+            }
+            name => break name,
+        }
+    };
+    if name == HANGUP {
+        tracing::info!("becoming a manager with the new configuration");
+        site.stop.cancel();
+    } else if site.config.on_manager_exit == OnManagerExit::Keep {
         // The engines serve on; the next manager takes them over.
         tracing::info!(signal = name, "stopping; the engines are kept");
         site.stop.cancel();
@@ -111,7 +136,45 @@ pub async fn run(
     server.close();
     server.wait().await;
     tracing::info!("stopped");
-    Ok(())
+    Ok(if name == HANGUP { Ended::Succeeded } else { Ended::Stopped })
+}
+
+/// The configuration file as it is now; what becomes of it is logged.
+async fn read_again(source: &Source, config: &Config) -> Option<Next> {
+    let (source, config) = (source.clone(), config.clone());
+    let judged = tokio::task::spawn_blocking(move || reconfigure::judge(&source, &config)).await;
+    match judged.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(Some(next)) => {
+            for change in &next.changes {
+                tracing::info!(%change, "configuration changes");
+            }
+            Some(next)
+        }
+        Ok(None) => {
+            tracing::info!("the configuration has not changed");
+            None
+        }
+        Err(cause) => {
+            tracing::error!(cause, "the new configuration is refused; the old one serves on");
+            None
+        }
+    }
+}
+
+/// Lets pools that end finish their work, for a bounded time or until another signal, then every
+/// replica leave its engine to a successor.
+async fn hand_over(site: &Site, next: &Next, drain_ms: u64, signals: &mut Signals) {
+    for pool in &next.ending {
+        site.host.set_draining(*pool, true);
+    }
+    if !next.ending.is_empty() {
+        tokio::select! {
+            () = drain::idle(site, |it| next.ending.contains(&it)) => {}
+            () = tokio::time::sleep(Duration::from_millis(drain_ms)) => {}
+            _ = signals.next() => {}
+        }
+    }
+    site.hand_over.cancel();
 }
 
 /// Nothing runs yet. With where each replica, by pool and index, takes its orders.
@@ -142,6 +205,7 @@ pub(crate) fn site(config: ManagerConfig, environment: Environment) -> (Site, Ve
         kept: Kept::new(&config.data_dir),
         outboxes,
         tracker: TaskTracker::new(),
+        hand_over: CancellationToken::new(),
         drain: CancellationToken::new(),
         stop: CancellationToken::new(),
         hurry: CancellationToken::new(),
@@ -172,9 +236,12 @@ async fn stop(site: &Site, replicas: &TaskTracker, signals: &mut Signals) {
     replicas.wait().await;
 }
 
+const HANGUP: &str = "SIGHUP";
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -182,6 +249,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
@@ -189,6 +257,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => HANGUP,
         }
     }
 }

@@ -2,17 +2,16 @@
 
 mod command;
 mod oom;
-mod output;
 mod ports;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::Child;
@@ -21,7 +20,6 @@ use tokio::time::timeout;
 pub(crate) use command::EngineCommand;
 pub use command::INHERITED;
 use oom::Kills;
-use output::{Output, Said};
 pub(crate) use ports::{KeyedPort, Ports};
 
 use crate::guard;
@@ -30,109 +28,127 @@ use crate::supervisor::Failure;
 /// What an engine inherits of our environment, read once in `main`.
 pub type Environment = BTreeMap<String, String>;
 
+/// Lines of `last_error`; an engine's reason is among its last words.
+const LINES_TOLD: usize = 6;
+/// For a guard that could not start an engine to say why.
+const SETTLE: Duration = Duration::from_millis(500);
 const SIGKILL: i32 = Signal::KILL.as_raw();
 /// The guard forks before it does anything else; longer means that the machine stands still.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
-/// An engine with all that it starts. Dropping it kills them, unless they are to be kept.
+/// An engine with all that it starts. Dropping it kills them, unless it was to be kept.
 pub(crate) struct Process {
-    /// `None`: an earlier manager started it.
-    guard: Option<Child>,
+    guard: Guard,
     /// Open for as long as the engine may live; see `guard.rs`.
-    link: Option<UnixStream>,
+    link: UnixStream,
     /// Leads a process group of its own.
     engine: Pid,
-    output: Said,
-    /// Of an engine that is kept: what its guard has said so far.
-    heard: Option<Vec<u8>>,
+    /// What the guard has said so far of its end.
+    heard: Vec<u8>,
     /// The kernel's kills for memory before its start.
     kills: Kills,
     /// We have killed it.
     killed: bool,
 }
 
-/// Where an engine's output goes.
-pub(crate) enum Log {
-    /// Through us, into a file.
-    Through(PathBuf),
-    /// Straight into the file, for whoever comes after us; with the guard's socket.
-    Kept { file: PathBuf, socket: PathBuf },
+enum Guard {
+    /// Of this manager.
+    Ours(Child),
+    /// Of an earlier one, which may have had our pid; `None`: it is gone already.
+    Adopted(Option<Pid>),
+}
+
+impl Guard {
+    /// Else it would stay a zombie.
+    async fn reap(&mut self) {
+        match self {
+            Self::Ours(child) => drop(child.wait().await),
+            Self::Adopted(Some(pid)) => {
+                let pid = *pid;
+                // If it is no child of this process there is nothing to wait for.
+                let reap = move || waitpid(Some(pid), WaitOptions::empty());
+                drop(tokio::task::spawn_blocking(reap).await);
+            }
+            Self::Adopted(None) => {}
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpawnError {
     #[error("cannot start the engine's guard: {0}")]
     Guard(#[source] io::Error),
-    #[error("cannot write the engine's log `{path}`: {source}")]
-    Log { path: PathBuf, source: io::Error },
     #[error("the engine's guard did not report a process: {said}")]
     Silent { said: String },
 }
 
 impl Process {
-    /// Spawns the guard, which spawns the engine; resolves when that has a pid.
-    pub(crate) async fn spawn(command: &EngineCommand, log: Log) -> Result<Self, SpawnError> {
+    /// Spawns the guard, which spawns the engine; resolves when that has a pid. The engine's output
+    /// goes to `log`, and later managers come through `door`.
+    pub(crate) async fn spawn(
+        command: &EngineCommand,
+        log: &Path,
+        door: &Path,
+    ) -> Result<Self, SpawnError> {
         let kills = Kills::now();
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(SpawnError::Guard)?;
-        let mut spawning = tokio::process::Command::new(guard::OWN_PROGRAM);
-        spawning.arg0("pool-managerd").arg(guard::GUARD);
-        match &log {
-            Log::Through(_) => {
-                spawning.stdout(Stdio::piped()).stderr(Stdio::piped());
-            }
-            Log::Kept { file, socket } => {
-                spawning.arg("--keep").arg(socket);
-                let opened = output::open(file);
-                let opened = opened
-                    .and_then(|it| Ok((it.try_clone()?, it)))
-                    .map_err(|source| SpawnError::Log { path: file.clone(), source })?;
-                spawning.stdout(opened.0).stderr(opened.1);
-            }
-        }
-        let mut guard = spawning
+        let mut guard = tokio::process::Command::new(guard::OWN_PROGRAM)
+            .arg0("pool-managerd")
+            .arg(guard::GUARD)
+            .arg(door)
+            .arg(log)
             .arg(&command.program)
             .args(&command.arguments)
             .env_clear()
             .envs(&command.environment)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            // For what keeps it from starting an engine; later it says nothing.
+            .stderr(Stdio::piped())
             // A Ctrl-C in the manager's terminal is not the guard's.
             .process_group(0)
             .spawn()
             .map_err(SpawnError::Guard)?;
-        let (output, heard) = match log {
-            Log::Through(file) => {
-                let piped = Output::capture(guard.stdout.take(), guard.stderr.take(), file);
-                (Said::Piped(piped), None)
-            }
-            Log::Kept { file, .. } => (Said::File(file), Some(Vec::new())),
-        };
         ours.set_nonblocking(true).map_err(SpawnError::Guard)?;
         let mut link = UnixStream::from_std(ours).map_err(SpawnError::Guard)?;
         match timeout(REPORT_LIMIT, report(&mut link)).await {
             Ok(Some(engine)) => {
-                let (guard, link) = (Some(guard), Some(link));
-                Ok(Self { guard, link, engine, output, heard, kills, killed: false })
+                let guard = Guard::Ours(guard);
+                Ok(Self { guard, link, engine, heard: Vec::new(), kills, killed: false })
             }
             Ok(None) | Err(_) => {
-                output.settle().await;
-                Err(SpawnError::Silent { said: output.last_lines() })
+                let mut said = String::new();
+                if let Some(mut stderr) = guard.stderr.take() {
+                    let _read = timeout(SETTLE, stderr.read_to_string(&mut said)).await;
+                }
+                Err(SpawnError::Silent { said: said.trim().into() })
             }
         }
     }
 
-    /// Takes over an engine that an earlier manager kept; `None` if it is gone.
-    pub(crate) async fn adopt(log: PathBuf, socket: &Path) -> Option<Self> {
-        let mut link = UnixStream::connect(socket).await.ok()?;
+    /// Takes over an engine that an earlier manager has left; `None` if it is gone.
+    pub(crate) async fn adopt(door: &Path) -> Option<Self> {
+        let mut link = UnixStream::connect(door).await.ok()?;
         let engine = timeout(REPORT_LIMIT, report(&mut link)).await.ok()??;
-        Some(Self {
-            guard: None,
-            link: Some(link),
-            engine,
-            output: Said::File(log),
-            heard: Some(Vec::new()),
-            kills: Kills::now(),
-            killed: false,
-        })
+        let kills = Kills::now();
+        let guard = Guard::Adopted(parent(engine));
+        Some(Self { guard, link, engine, heard: Vec::new(), kills, killed: false })
+    }
+
+    /// From now on our end is not the engine's.
+    pub(crate) fn keep(&self) {
+        self.say(guard::KEEP);
+    }
+
+    /// Our end is not the engine's: a successor takes it over at once.
+    pub(crate) fn hand_over(&self) {
+        self.say(guard::HAND_OVER);
+    }
+
+    fn say(&self, word: u8) {
+        if let Err(error) = self.link.try_write(&[word]) {
+            tracing::debug!(pid = self.pid(), %error, "engine is gone before it was told");
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -163,69 +179,41 @@ impl Process {
     /// Resolves when the engine and all that it started are gone, with what happened and its last
     /// lines. Cancel-safe.
     pub(crate) async fn exited(&mut self) -> (String, Failure) {
-        let code = match self.heard {
-            Some(_) => Ok(self.last_word().await),
-            None => self.reaped().await,
-        };
-        if !code.as_ref().is_ok_and(Option::is_some) {
+        while let Ok(1..) = self.link.read_buf(&mut self.heard).await {}
+        self.guard.reap().await;
+        let said = String::from_utf8_lossy(&self.heard);
+        let last_word = said.strip_prefix(guard::EXITED).and_then(|it| it.split_once('\n'));
+        let code = last_word.and_then(|it| it.0.parse().ok());
+        if code.is_none() {
             // The guard itself was killed. The engine died with it; what it forked may not have.
             let _gone = kill_process_group(self.engine, Signal::KILL);
         }
-        self.output.settle().await;
-        let by_signal = code.as_ref().is_ok_and(|it| *it == Some(128 + SIGKILL));
         let (cause, kind) = describe(code);
-        let lines = self.output.last_lines();
-        let said = self.output.kept_lines();
-        let kind = oom::cause(&said, by_signal && !self.killed, self.kills).unwrap_or(kind);
-        (if lines.is_empty() { cause } else { format!("{cause}: {lines}") }, kind)
-    }
-
-    async fn reaped(&mut self) -> io::Result<Option<i32>> {
-        match &mut self.guard {
-            Some(guard) => guard.wait().await.map(|it| it.code()),
-            None => Ok(None),
-        }
-    }
-
-    /// The exit code that the guard of a kept engine tells at its end; `None` if it was killed.
-    async fn last_word(&mut self) -> Option<i32> {
-        let heard = self.heard.get_or_insert_default();
-        if let Some(link) = &mut self.link {
-            while let Ok(1..) = link.read_buf(heard).await {}
-        }
-        let code = String::from_utf8_lossy(heard).trim().strip_prefix(guard::EXITED)?.parse();
-        // Else it would stay a zombie.
-        let _reaped = self.reaped().await;
-        code.ok()
-    }
-
-    /// Keeps the log of a kept engine within its bound.
-    pub(crate) fn trim_log(&self) {
-        if let Said::File(path) = &self.output {
-            output::trim(path);
-        }
+        let lines = last_word.map_or("", |it| it.1);
+        let by_signal = code == Some(128 + SIGKILL);
+        let kind = oom::cause(lines, by_signal && !self.killed, self.kills).unwrap_or(kind);
+        let all: Vec<&str> = lines.lines().collect();
+        let told = all[all.len().saturating_sub(LINES_TOLD)..].join(" | ");
+        (if told.is_empty() { cause } else { format!("{cause}: {told}") }, kind)
     }
 
     /// SIGTERM to the engine's group.
     pub(crate) fn terminate(&self) {
-        let sent = self.link.as_ref().map(|it| it.try_write(&[guard::TERMINATE]));
-        if let Some(Err(error)) = sent {
-            tracing::debug!(pid = self.pid(), %error, "engine is gone before it was asked to go");
-        }
+        self.say(guard::TERMINATE);
     }
 
     /// SIGKILL to the engine and all that it started.
     pub(crate) fn kill(&mut self) {
         self.killed = true;
-        if self.heard.is_none() {
-            self.link = None;
-            return;
-        }
-        let sent = self.link.as_ref().map(|it| it.try_write(&[guard::KILL]));
-        if let Some(Err(error)) = sent {
-            tracing::debug!(pid = self.pid(), %error, "engine is gone before it was killed");
-        }
+        self.say(guard::KILL);
     }
+}
+
+/// See `PPid` in `proc_pid_status(5)`.
+fn parent(pid: Pid) -> Option<Pid> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", raw(pid))).ok()?;
+    let line = status.lines().find_map(|it| it.strip_prefix("PPid:"))?;
+    Pid::from_raw(line.trim().parse().ok()?)
 }
 
 fn raw(pid: Pid) -> u32 {
@@ -244,20 +232,19 @@ async fn report(link: &mut UnixStream) -> Option<Pid> {
     Pid::from_raw(std::str::from_utf8(&line).ok()?.parse().ok()?)
 }
 
-fn describe(code: io::Result<Option<i32>>) -> (String, Failure) {
+fn describe(code: Option<i32>) -> (String, Failure) {
     match code {
-        Ok(Some(code)) if code == i32::from(guard::CANNOT_RUN) => {
+        Some(code) if code == i32::from(guard::CANNOT_RUN) => {
             ("engine could not be run".into(), Failure::Spawn)
         }
-        Ok(Some(code)) if 128 < code => {
+        Some(code) if 128 < code => {
             let number = code - 128;
             let name = Signal::from_named_raw(number).and_then(signal_name);
             let name = name.map_or(String::new(), |it| format!(" ({it})"));
             (format!("engine was killed by signal {number}{name}"), Failure::Signal)
         }
-        Ok(Some(code)) => (format!("engine exited with code {code}"), Failure::Exit),
-        Ok(None) => ("engine's guard was killed".into(), Failure::Signal),
-        Err(error) => (format!("engine cannot be waited for: {error}"), Failure::Exit),
+        Some(code) => (format!("engine exited with code {code}"), Failure::Exit),
+        None => ("engine's guard was killed".into(), Failure::Signal),
     }
 }
 

@@ -1,186 +1,120 @@
 //! Between the manager and each engine stands a small process of ours, so that no engine outlives
-//! its manager, however either of them dies.
+//! its manager, however either of them dies, unless it is meant to.
 //!
 //! `engine-guard` holds one end of a socket whose other end only the manager has: the kernel closes
-//! it with the manager, SIGKILL included, and the guard then kills the engine and all it started.
+//! it with the manager, SIGKILL included, and the guard then kills the engine and all it started. A
+//! manager that promises a successor is waited for at the guard's door, a socket in the file system.
 //! `engine-exec` asks the kernel to kill the engine if the guard dies, then becomes the engine.
-//! See `.docs/decisions/0003-engines-die-with-their-manager.md`, and for engines that are kept
+//! See `.docs/decisions/0003-engines-die-with-their-manager.md` and
 //! `0012-engines-that-are-kept.md`.
 
+mod door;
+mod log;
+
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{PipeReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, kill_process_group,
-    set_child_subreaper, set_parent_process_death_signal, setsid, wait,
+    Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process, set_child_subreaper,
+    set_parent_process_death_signal, setsid, wait,
 };
-use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{SignalKind, signal};
+
+use door::Door;
+use log::Log;
 
 pub const GUARD: &str = "engine-guard";
 pub const EXEC: &str = "engine-exec";
 /// Our own program, also after its file was replaced by an upgrade.
 pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
-/// From manager to guard: SIGTERM to the engine's group. The end of the stream means SIGKILL.
+/// From manager to guard: SIGTERM to the engine's group.
 pub(crate) const TERMINATE: u8 = b'T';
+/// SIGKILL to the engine and all that it started.
+pub(crate) const KILL: u8 = b'K';
+/// The end of this manager is not the engine's: another comes at once.
+pub(crate) const HAND_OVER: u8 = b'H';
+/// The end of this manager is not the engine's: another comes some day.
+pub(crate) const KEEP: u8 = b'P';
+/// From guard to manager, its last word: the exit code, then the engine's last lines.
+pub(crate) const EXITED: &str = "exit ";
 /// As shells do for a command that cannot be run.
 pub const CANNOT_RUN: u8 = 127;
+/// How long the engine's pipe may take to run dry after the engine is gone.
+const SETTLE: Duration = Duration::from_millis(500);
 
-/// From manager to guard, where the engine is kept: SIGKILL.
-pub(crate) const KILL: u8 = b'K';
-/// From guard to manager, where the engine is kept: its last word, before the exit code.
-pub(crate) const EXITED: &str = "exit ";
-/// How often a guard without a manager looks whether it can still be found.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// What a guard is told at its start.
+pub struct Guarded {
+    /// Where later managers come in.
+    pub door: PathBuf,
+    /// Where the engine's output goes.
+    pub log: PathBuf,
+    pub command: Vec<OsString>,
+}
 
-/// Runs the engine until it exits or the manager does, and ends when no descendant is left. Exits
-/// as the engine did; a signal's number is added to 128, as shells do.
+/// Runs the engine until it exits or is to end, and ends when no descendant is left. Exits as the
+/// engine did; a signal's number is added to 128, as shells do.
 ///
-/// With `keep`, a path for a socket, the engine outlives the manager: a later one connects there. Who
-/// removes the socket ends the engine.
-pub fn guard(command: &[OsString], keep: Option<&Path>) -> anyhow::Result<ExitCode> {
+/// # Errors
+/// The engine could not be started, or not be waited for.
+pub fn guard(guarded: &Guarded) -> anyhow::Result<ExitCode> {
     // What the engine starts and abandons comes to us, not to init, even if it left the group.
     set_child_subreaper(Some(getpid())).context("adopting the engine's orphans")?;
+    // Whatever happens to our terminal is none of the engine's business.
+    let _leads_already = setsid();
     let manager = std::io::stdin().as_fd().try_clone_to_owned().context("stdin is no socket")?;
     let mut manager = UnixStream::from(manager);
-    let door = keep.map(open_door).transpose()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut door = Door::open(&guarded.door)?;
     // On this thread, which lives as long as the process: the parent-death signal fires when the
     // *thread* that spawned dies.
-    let engine = spawn(command)?;
+    let (engine, output) = spawn(&guarded.command)?;
+    let heard = listen(output, guarded.log.clone())?;
     writeln!(manager, "{}", engine.as_raw_nonzero()).context("reporting the engine's pid")?;
-    let present = Arc::new(Mutex::new(Some(manager.try_clone()?)));
-    manager.set_nonblocking(true)?;
-    let links = Arc::clone(&present);
-    std::thread::Builder::new()
-        .name("obey".into())
-        .spawn(move || {
-            // Its end, or not being able to listen, means that nobody can ask for the engine.
-            let _gone = runtime.block_on(async {
-                match door {
-                    Some(door) => obey_whoever_comes(manager, door, engine, &links).await,
-                    None => obey(manager, engine).await,
-                }
-            });
-            let _killed = kill_process_group(engine, Signal::KILL);
-        })
-        .context("starting the thread that listens to the manager")?;
+    door.admit(manager, engine)?;
     let status = reap(engine)?;
     sweep();
     let code = status.exit_status().or(status.terminating_signal().map(|it| 128 + it));
     let code = code.and_then(|it| u8::try_from(it).ok()).unwrap_or(1);
-    if let Some(path) = keep {
-        let _gone = std::fs::remove_file(path);
-        if let Some(mut link) = present.lock().expect("no holder panics").take() {
-            let _gone = writeln!(link, "{EXITED}{code}");
-        }
-    }
+    let lines = heard.recv_timeout(SETTLE).unwrap_or_default();
+    door.close(&format!("{EXITED}{code}\n{lines}"));
     Ok(ExitCode::from(code))
 }
 
-/// Where later managers come in.
-struct Door {
-    path: PathBuf,
-    listener: std::os::unix::net::UnixListener,
+/// Reads what the engine prints, on a thread of its own; its last lines come when nobody can print
+/// any more.
+fn listen(mut output: PipeReader, path: PathBuf) -> anyhow::Result<mpsc::Receiver<String>> {
+    let (done, heard) = mpsc::sync_channel(1);
+    std::thread::Builder::new()
+        .name("listen".into())
+        .spawn(move || {
+            let lines = Log::new(path).copy(&mut output);
+            let _gone = done.send(lines);
+        })
+        .context("starting the thread that listens to the engine")?;
+    Ok(heard)
 }
 
-fn open_door(path: &Path) -> anyhow::Result<Door> {
-    // Whatever happens to our terminal is none of the engine's business.
-    let _leads_already = setsid();
-    let _stale = std::fs::remove_file(path);
-    let listener = std::os::unix::net::UnixListener::bind(path)
-        .with_context(|| format!("opening `{}`", path.display()))?;
-    listener.set_nonblocking(true)?;
-    Ok(Door { path: path.to_owned(), listener })
-}
-
-fn spawn(command: &[OsString]) -> anyhow::Result<Pid> {
+fn spawn(command: &[OsString]) -> anyhow::Result<(Pid, PipeReader)> {
+    let (reader, writer) = std::io::pipe().context("opening the engine's pipe")?;
     let engine = Command::new(OWN_PROGRAM)
         .arg0("pool-managerd")
         .arg(EXEC)
         .arg(getpid().as_raw_nonzero().to_string())
         .args(command)
         .stdin(Stdio::null())
+        .stdout(writer.try_clone().context("opening the engine's pipe")?)
+        .stderr(writer)
         .process_group(0)
         .spawn()
         .context("spawning the engine")?;
-    Pid::from_raw(engine.id().cast_signed()).context("the engine has no pid")
-}
-
-/// Does what the manager says, for as long as it lives.
-async fn obey(manager: UnixStream, engine: Pid) -> std::io::Result<()> {
-    let mut manager = tokio::net::UnixStream::from_std(manager)?;
-    // Handlers, because an ignored signal would be ignored by the engine too. Whoever sends these
-    // to every process of ours gets an orderly end all the same: the manager's.
-    let _terminate = signal(SignalKind::terminate())?;
-    let _interrupt = signal(SignalKind::interrupt())?;
-    let _hangup = signal(SignalKind::hangup())?;
-    loop {
-        if manager.read_u8().await? == TERMINATE {
-            // An error means that the engine is gone already.
-            let _sent = kill_process_group(engine, Signal::TERM);
-        }
-    }
-}
-
-/// Does what the last manager that came says, and waits for the next one when it goes. Ends when
-/// the engine is to end.
-async fn obey_whoever_comes(
-    first: UnixStream,
-    door: Door,
-    engine: Pid,
-    present: &Mutex<Option<UnixStream>>,
-) -> std::io::Result<()> {
-    let _terminate = signal(SignalKind::terminate())?;
-    let _interrupt = signal(SignalKind::interrupt())?;
-    let _hangup = signal(SignalKind::hangup())?;
-    let listener = tokio::net::UnixListener::from_std(door.listener)?;
-    let mut manager = Some(tokio::net::UnixStream::from_std(first)?);
-    loop {
-        tokio::select! {
-            said = hear(&mut manager) => match said {
-                Some(TERMINATE) => {
-                    let _sent = kill_process_group(engine, Signal::TERM);
-                }
-                Some(KILL) => return Ok(()),
-                Some(_) => {}
-                None => {
-                    manager = None;
-                    present.lock().expect("no holder panics").take();
-                }
-            },
-            came = listener.accept() => {
-                let (link, _) = came?;
-                let mut link = link.into_std()?;
-                link.set_nonblocking(false)?;
-                writeln!(link, "{}", engine.as_raw_nonzero())?;
-                *present.lock().expect("no holder panics") = Some(link.try_clone()?);
-                link.set_nonblocking(true)?;
-                manager = Some(tokio::net::UnixStream::from_std(link)?);
-            }
-            () = tokio::time::sleep(LOOK_EVERY), if manager.is_none() => {
-                if !door.path.exists() {
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-/// The manager's next word; `None` when it is gone.
-async fn hear(manager: &mut Option<tokio::net::UnixStream>) -> Option<u8> {
-    match manager {
-        Some(manager) => manager.read_u8().await.ok(),
-        None => std::future::pending().await,
-    }
+    let pid = Pid::from_raw(engine.id().cast_signed()).context("the engine has no pid")?;
+    Ok((pid, reader))
 }
 
 /// Waits for the engine, and for what it abandoned meanwhile.

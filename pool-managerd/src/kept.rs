@@ -1,4 +1,4 @@
-//! Engines that outlive the manager: what the next one must know to take them over.
+//! Engines beside their manager: what the next one must know to take them over.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,6 +10,7 @@ use anyhow::Context;
 use config_schema::ManagerConfig;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::app::make_data_dir;
@@ -19,7 +20,7 @@ use crate::engine::Process;
 /// Of engines that are stopped without a manager.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// One kept engine.
+/// One engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) port: u16,
@@ -44,9 +45,11 @@ impl Kept {
         Self { folder: data_dir.join("run"), file, known: Mutex::new(known) }
     }
 
-    /// Where a replica's guard listens.
-    pub(crate) fn socket(&self, replica: &str) -> PathBuf {
-        self.folder.join(format!("{replica}.sock"))
+    /// Where the guard of an engine listens; short, for the path of a socket has at most 107 bytes.
+    pub(crate) fn door(&self, replica: &str, port: u16) -> PathBuf {
+        let digest = Sha256::digest(replica);
+        let name: String = digest[..4].iter().map(|it| format!("{it:02x}")).collect();
+        self.folder.join(format!("{name}-{port}.sock"))
     }
 
     pub(crate) fn get(&self, replica: &str) -> Option<Record> {
@@ -63,16 +66,17 @@ impl Kept {
             Some(record) => known.insert(replica.to_owned(), record),
             None => known.remove(replica),
         };
-        std::fs::create_dir_all(&self.folder)?;
         durable::write(&self.file, &*known)
     }
 
-    /// Sockets of engines that no replica of `wanted` will take over.
+    /// Doors of engines that no replica of `wanted` will take over.
     pub(crate) fn strays(&self, wanted: &[String]) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(&self.folder) else { return Vec::new() };
-        let sockets = entries.flatten().map(|it| it.path());
-        let ours: Vec<PathBuf> = wanted.iter().map(|it| self.socket(it)).collect();
-        sockets.filter(|it| !ours.contains(it)).collect()
+        let doors = entries.flatten().map(|it| it.path());
+        let known = self.known.lock().expect("no holder panics");
+        let ours = wanted.iter().filter_map(|it| Some(self.door(it, known.get(it)?.port)));
+        let ours: Vec<PathBuf> = ours.collect();
+        doors.filter(|it| !ours.contains(it)).collect()
     }
 }
 
@@ -97,9 +101,8 @@ pub async fn stop_engines(config: &ManagerConfig) -> anyhow::Result<usize> {
     make_data_dir(config)?;
     let _lock = lock(&config.data_dir)?;
     let mut stopped = 0;
-    for socket in Kept::new(&config.data_dir).strays(&[]) {
-        let log = config.data_dir.join("logs");
-        let Some(mut engine) = Process::adopt(log, &socket).await else { continue };
+    for door in Kept::new(&config.data_dir).strays(&[]) {
+        let Some(mut engine) = Process::adopt(&door).await else { continue };
         engine.terminate();
         if timeout(STOP_GRACE, engine.exited()).await.is_err() {
             engine.kill();

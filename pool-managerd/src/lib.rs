@@ -18,12 +18,14 @@ mod kept;
 mod measured;
 mod memory;
 mod model;
+mod reconfigure;
 mod replica;
 mod supervisor;
 mod telemetry;
 
 pub use api::openapi::openapi;
-pub use app::{credentials, run};
+pub use app::{Ended, credentials, run};
 pub use engine::{Environment, INHERITED};
 pub use footprint::misfits;
 pub use kept::stop_engines;
+pub use reconfigure::Source;

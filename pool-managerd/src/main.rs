@@ -1,13 +1,15 @@
 //! The program pool-managerd: command line, configuration, environment; see the library for the rest.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use config_schema::LoadError;
-use pool_managerd::guard;
+use pool_managerd::guard::{self, Guarded};
+use pool_managerd::{Ended, Source};
 use tracing_subscriber::EnvFilter;
 
 /// Runs and watches the inference engines of this host.
@@ -32,8 +34,8 @@ struct Arguments {
 enum Internal {
     #[command(name = guard::GUARD, hide = true)]
     Guard {
-        #[arg(long)]
-        keep: Option<PathBuf>,
+        door: PathBuf,
+        log: PathBuf,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
@@ -52,7 +54,10 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match (&arguments.internal, &arguments.config) {
-        (Some(Internal::Guard { keep, command }), _) => guard::guard(command, keep.as_deref()),
+        (Some(Internal::Guard { door, log, command }), _) => {
+            let (door, log, command) = (door.clone(), log.clone(), command.clone());
+            guard::guard(&Guarded { door, log, command })
+        }
         (Some(Internal::Exec { guard, command }), _) => {
             complain(&guard::exec(*guard, command));
             Ok(ExitCode::from(guard::CANNOT_RUN))
@@ -70,6 +75,8 @@ fn main() -> ExitCode {
 }
 
 fn manage(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    // Read before it is loaded: a change in between is a change.
+    let text = std::fs::read_to_string(path).unwrap_or_default();
     let config = match config_schema::load(path) {
         Ok(config) => config,
         Err(error) => {
@@ -106,11 +113,24 @@ fn manage(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .with_env_filter(EnvFilter::new(&config.log.level))
         .init();
     stop_on_panic();
+    let source = Source { path: path.to_owned(), text };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ran = runtime.block_on(pool_managerd::run(config, credentials, environment()));
+    let ran = runtime.block_on(pool_managerd::run(config, source, credentials, environment()));
     // A read from a file system that hangs is not waited for.
     runtime.shutdown_timeout(LEFTOVERS);
-    ran.map(|()| ExitCode::SUCCESS)
+    match ran? {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::Succeeded => Err(become_successor()),
+    }
+}
+
+/// The same program with the same arguments, and the same pid for whoever watches it. Returns only if
+/// that fails.
+fn become_successor() -> anyhow::Error {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let error = Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
+    anyhow::Error::new(error).context("cannot start anew with the new configuration")
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read, once")]

@@ -52,6 +52,8 @@ pub(crate) struct Site {
     pub(crate) outboxes: Vec<Vec<Outbox>>,
     /// Jobs of whole pools.
     pub(crate) tracker: TaskTracker,
+    /// Cancelled when another manager takes the engines over.
+    pub(crate) hand_over: CancellationToken,
     /// Cancelled first: take nothing new.
     pub(crate) drain: CancellationToken,
     /// Cancelled when the drain is over: stop the engines.
@@ -150,10 +152,17 @@ impl ReplicaTask {
         (self.pool_index, self.index)
     }
 
-    /// Runs until the replica is stopped on request.
+    /// Runs until the replica is stopped on request, or its engine is handed over.
     pub(crate) async fn run(mut self) {
+        let hand_over = self.site.hand_over.clone();
         while self.supervisor.state() != ReplicaState::Stopped {
-            let mut next = self.next_event().await;
+            let mut next = tokio::select! {
+                next = self.next_event() => next,
+                () = hand_over.cancelled() => {
+                    self.process.iter().for_each(Process::hand_over);
+                    break;
+                }
+            };
             while let Some(event) = next {
                 self.apply(event).await;
                 next = self.settle();
@@ -210,7 +219,6 @@ impl ReplicaTask {
             Effect::Reserve => self.reserve(),
             Effect::Spawn => return Some(self.spawn().await),
             Effect::AskHealth => {
-                self.trim_log();
                 self.ask(ask::health);
                 return self.progress();
             }
@@ -314,7 +322,7 @@ impl ReplicaTask {
     async fn spawn(&mut self) -> Event {
         match self.start_process().await {
             Ok(process) => {
-                self.process = Some(process);
+                self.take(process);
                 self.publish_digest();
                 Event::Spawned
             }
@@ -327,6 +335,7 @@ impl ReplicaTask {
 
     async fn start_process(&mut self) -> Result<Process, String> {
         if let Some((process, at)) = self.candidate() {
+            self.note(&at).await?;
             self.reach(Some(Reach::Managed(at)));
             return Ok(process);
         }
@@ -334,8 +343,10 @@ impl ReplicaTask {
         let mask = self.site.devices.mask(&self.pool.devices);
         let command = EngineCommand::new(&self.pool, &at, &self.site.environment, mask)
             .ok_or("an external pool has no process")?;
-        let log = self.log(&at).await?;
-        let process = Process::spawn(&command, log).await.map_err(|it| it.to_string())?;
+        self.note(&at).await?;
+        let door = self.site.kept.door(&self.replica_id(), at.port);
+        let process =
+            Process::spawn(&command, &self.log_path(), &door).await.map_err(|it| it.to_string())?;
         self.reach(Some(Reach::Managed(at)));
         Ok(process)
     }

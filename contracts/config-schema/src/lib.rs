@@ -5,6 +5,7 @@
 //! [`Config`] is what the daemons use after profile defaults and every check, and needs no further
 //! validation. The environment is not read here.
 
+mod change;
 mod check;
 mod config;
 mod defaults;
@@ -17,6 +18,7 @@ mod schema;
 mod structure;
 mod tree;
 
+pub use change::{Change, changes};
 pub use config::{
     ApiKey, Bind, Class, ClassMode, Classes, Config, DEFAULT_TENANT, Deadlines, Device, DeviceKind,
     EngineKind, EngineSource, Fairness, FullPolicy, Limits, LogConfig, ManagerConfig, ManagerRef,

@@ -2,65 +2,58 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config_schema::OnManagerExit;
-use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::{ReplicaTask, Site, load};
-use crate::engine::{KeyedPort, Log, Process};
-use crate::guard;
+use crate::engine::{KeyedPort, Process};
 use crate::kept::Record;
 use crate::measured;
 use crate::replica::reach::Reach;
 
-/// Ends engines that were kept and that nobody will take over.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Ends engines that an earlier manager has left and that nobody will take over.
 pub(crate) async fn end_strays(site: &Site) {
-    let wanted: Vec<String> = match site.config.on_manager_exit {
-        OnManagerExit::Keep => {
-            let pools = site.host.snapshot().pools;
-            pools.into_iter().flat_map(|it| it.replicas).map(|it| it.replica_id).collect()
-        }
-        OnManagerExit::Stop => Vec::new(),
-    };
-    for socket in site.kept.strays(&wanted) {
-        end(&socket).await;
+    let pools = site.host.snapshot().pools;
+    let replicas = pools.into_iter().flat_map(|it| it.replicas).map(|it| it.replica_id);
+    for door in site.kept.strays(&replicas.collect::<Vec<_>>()) {
+        end(&door).await;
     }
 }
 
-async fn end(socket: &Path) {
-    match UnixStream::connect(socket).await {
-        Ok(mut link) => {
-            tracing::warn!(socket = %socket.display(), "an engine that nobody wants is ended");
-            let _gone = link.write_all(&[guard::KILL]).await;
-        }
+async fn end(door: &Path) {
+    let Some(mut process) = Process::adopt(door).await else {
         // What is left of a guard that was killed.
-        Err(_) => drop(std::fs::remove_file(socket)),
-    }
+        drop(std::fs::remove_file(door));
+        return;
+    };
+    tracing::warn!(pid = process.pid(), "an engine that nobody wants is ended");
+    process.kill();
+    // What does not end by SIGKILL waits for a device, and is not waited for.
+    let _stuck = timeout(END_LIMIT, process.exited()).await;
 }
 
 impl ReplicaTask {
-    /// Takes over the engine that an earlier manager kept for this replica, if it lives and was
+    /// Takes over the engine that an earlier manager has left for this replica, if it lives and was
     /// started as this manager would; ends it, if not. Before the first callers come, so that none
     /// is told of a replica that has lost its engine.
     pub(crate) async fn adopt(&mut self) {
-        if self.site.config.on_manager_exit != OnManagerExit::Keep {
-            return;
-        }
         let replica = self.replica_id();
         let Some(record) = self.site.kept.get(&replica) else { return };
-        let socket = self.site.kept.socket(&replica);
-        let process = Process::adopt(self.log_path(), &socket).await;
+        let door = self.site.kept.door(&replica, record.port);
         let fit = record.options == self.options();
-        let Some(process) = process.filter(|_| fit) else {
+        let process = if fit { Process::adopt(&door).await } else { None };
+        let Some(process) = process else {
             self.supervisor.adopt(record.incarnation, false);
-            if socket.exists() {
-                end(&socket).await;
+            if door.exists() {
+                end(&door).await;
             }
             self.forget_kept();
             return;
         };
-        process.trim_log();
         tracing::info!(
             replica_id = replica,
             pid = process.pid(),
@@ -75,29 +68,36 @@ impl ReplicaTask {
         let _checked = load::check(site, self.pool.clone(), self.place()).await;
         let needs = self.site.host.needs(self.pool_index, self.index);
         self.hold = Some(self.site.memory.adopt(needs));
-        self.process = Some(process);
+        self.take(process);
         self.publish_digest();
         self.publish();
     }
 
-    /// Where the engine is to write; one that is to be kept is noted first.
-    pub(super) async fn log(&mut self, at: &KeyedPort) -> Result<Log, String> {
-        let file = self.log_path();
-        if self.site.config.on_manager_exit == OnManagerExit::Stop {
-            return Ok(Log::Through(file));
+    /// The engine is this replica's from now on.
+    pub(super) fn take(&mut self, process: Process) {
+        if self.site.config.on_manager_exit == OnManagerExit::Keep {
+            process.keep();
         }
-        let replica = self.replica_id();
+        self.process = Some(process);
+    }
+
+    /// Notes the engine that is about to start, so that none is ever unknown.
+    pub(super) async fn note(&mut self, at: &KeyedPort) -> Result<(), String> {
         let record = Record {
             port: at.port,
             key: at.key.clone(),
             incarnation: self.supervisor.incarnation() + 1,
             options: self.options(),
         };
-        let socket = self.site.kept.socket(&replica);
-        let site = Arc::clone(&self.site);
+        let (site, replica) = (Arc::clone(&self.site), self.replica_id());
         let noted = tokio::task::spawn_blocking(move || site.kept.put(&replica, Some(record)));
         match noted.await {
-            Ok(Ok(())) => Ok(Log::Kept { file, socket }),
+            Ok(Ok(())) => Ok(()),
+            // Without the note it dies with us, and may do so.
+            Ok(Err(error)) if self.site.config.on_manager_exit == OnManagerExit::Stop => {
+                tracing::warn!(%error, "an engine cannot be noted for the next manager");
+                Ok(())
+            }
             Ok(Err(error)) => Err(format!("the engine cannot be noted as one to keep: {error}")),
             Err(error) => Err(error.to_string()),
         }
@@ -105,17 +105,8 @@ impl ReplicaTask {
 
     /// The engine is gone.
     pub(super) fn forget_kept(&self) {
-        if self.site.config.on_manager_exit == OnManagerExit::Stop {
-            return;
-        }
         if let Err(error) = self.site.kept.put(&self.replica_id(), None) {
             tracing::warn!(%error, "an engine that is gone cannot be forgotten");
-        }
-    }
-
-    pub(super) fn trim_log(&self) {
-        if let Some(process) = &self.process {
-            process.trim_log();
         }
     }
 

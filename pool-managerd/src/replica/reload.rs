@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config_schema::{EngineSource, OnManagerExit, PoolConfig, Residency};
+use config_schema::{EngineSource, PoolConfig, Residency};
 use llamacpp::LlamaCpp;
 use pool_api::ReplicaState;
 use tokio::time::sleep;
 
 use super::orders::error;
 use super::{NewModel, ReplicaTask, Site, ask, load};
-use crate::engine::{EngineCommand, KeyedPort, Log, Process};
+use crate::engine::{EngineCommand, KeyedPort, Process};
 use crate::memory::{Hold, Shortage};
 use crate::supervisor::{Answer, Event};
 
@@ -60,12 +60,13 @@ pub(super) async fn prepared(reload: &mut Option<Reload>) -> Result<Candidate, N
 }
 
 /// Loads a model beside what runs.
-async fn prepare(site: Arc<Site>, pool: PoolConfig, log: PathBuf) -> Result<Candidate, NotBeside> {
+async fn prepare(
+    site: Arc<Site>,
+    pool: PoolConfig,
+    replica: String,
+    log: PathBuf,
+) -> Result<Candidate, NotBeside> {
     let found = load::examine(Arc::clone(&site), pool.clone()).await.map_err(NotBeside::Failed)?;
-    if site.config.on_manager_exit == OnManagerExit::Keep {
-        // The place has one socket, by which a later manager finds its engine.
-        return Err(NotBeside::NoRoom);
-    }
     site.devices.look_aside().await;
     let limits = site.devices.limits(&pool.devices);
     let hold = site.memory.hold(&found.memory, &limits).map_err(|it| match it {
@@ -76,7 +77,8 @@ async fn prepare(site: Arc<Site>, pool: PoolConfig, log: PathBuf) -> Result<Cand
     let mask = site.devices.mask(&pool.devices);
     let command = EngineCommand::new(&pool, &at, &site.environment, mask)
         .ok_or_else(|| NotBeside::Failed("an external pool has no process".into()))?;
-    let mut process = Process::spawn(&command, Log::Through(log))
+    let door = site.kept.door(&replica, at.port);
+    let mut process = Process::spawn(&command, &log, &door)
         .await
         .map_err(|it| NotBeside::Failed(it.to_string()))?;
     let engine = Arc::new(LlamaCpp::new(&at.url(), Some(&at.key)));
@@ -117,7 +119,8 @@ impl ReplicaTask {
         let stage = match state {
             ReplicaState::Ready => {
                 let (site, pool) = (Arc::clone(&self.site), new.clone());
-                Stage::Preparing(Box::pin(prepare(site, pool, self.log_path())))
+                let replica = self.replica_id();
+                Stage::Preparing(Box::pin(prepare(site, pool, replica, self.log_path())))
             }
             _ => Stage::Leaving(None),
         };

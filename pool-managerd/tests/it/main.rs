@@ -14,6 +14,7 @@ mod keep;
 mod lifecycle;
 mod output;
 mod present;
+mod reconfigure;
 mod reload;
 mod rig;
 mod startup;

@@ -1,6 +1,7 @@
 //! The configuration as operators write it: text in, settings or problems out.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod changes;
 mod defaults;
 mod files;
 mod mutations;

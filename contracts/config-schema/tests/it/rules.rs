@@ -495,8 +495,11 @@ fn what_the_manager_says_to_an_engine_is_not_said_again() {
 // OC-CONFIG-6001
 #[test]
 fn engines_listen_at_an_address_without_a_port() {
-    check("pool_manager: {engine_address: 'gpu1:8080'}", &expect![[r#"
+    check(
+        "pool_manager: {engine_address: 'gpu1:8080'}",
+        &expect![[r#"
         line 1: /pool_manager/engine_address: found "gpu1:8080", expected an IP address without a port, such as 10.0.0.5
-    "#]]);
+    "#]],
+    );
     check("pool_manager: {engine_address: '::1'}", &expect![[""]]);
 }

@@ -1,0 +1,112 @@
+//! SIGHUP: the configuration is read again, and taken whole or not at all.
+
+use std::net::TcpListener;
+
+use pool_api::{Pool, ReplicaState};
+use rustix::process::Signal;
+
+use crate::rig::{Daemon, Pid, Place, address, ask_engine, children, kill, wait_until};
+
+fn pool(place: &Place, id: &str, more: &str) -> String {
+    let pool = place.pool(more).replace("id: p\n", &format!("id: {id}\n"));
+    pool.strip_prefix("  pools:\n").unwrap().to_owned()
+}
+
+fn all_ready(daemon: &Daemon, count: usize) -> Vec<Pool> {
+    let ready = |pools: &[Pool]| {
+        pools.len() == count && pools.iter().all(|it| it.replicas[0].state == ReplicaState::Ready)
+    };
+    wait_until("all serve", || ready(&daemon.pools()));
+    daemon.pools()
+}
+
+fn pid(pool: &Pool) -> Pid {
+    Pid::new(pool.replicas[0].pid.unwrap())
+}
+
+/// Writes the configuration anew and says so.
+fn change(place: &Place, daemon: &Daemon, manager: &str) {
+    place.config(manager, "drain_ms: 100");
+    daemon.signal(Signal::HUP);
+}
+
+// ORCH-3031
+#[test]
+fn what_has_not_changed_does_not_notice() {
+    let place = Place::new();
+    let before = ["a", "b", "c"].map(|id| pool(&place, id, "")).concat();
+    let mut daemon = place.start(&format!("  pools:\n{before}"));
+    let old = all_ready(&daemon, 3);
+    let manager = daemon.pid();
+    // A stream of the pool that stays goes on.
+    let engine = address(old[0].replicas[0].endpoint.as_ref().unwrap());
+    let key = format!("Authorization: Bearer {}", old[0].replicas[0].engine_key.as_ref().unwrap());
+    let body = r#"{"prompt": "[[sim:decode_us=20000]]", "n_predict": 60, "stream": true}"#;
+    let reader = std::thread::spawn(move || {
+        ask_engine(engine, "POST", "/completion", &["Host: s", &key], body)
+    });
+    // The second changes, the third goes, another comes.
+    let after =
+        [pool(&place, "a", ""), pool(&place, "b", "      slots: 3\n"), pool(&place, "d", "")];
+    change(&place, &daemon, &format!("  pools:\n{}", after.concat()));
+    daemon.renewed();
+    let new = all_ready(&daemon, 3);
+    assert_eq!(daemon.pid(), manager);
+    let incarnation = |it: &Pool| it.replicas[0].incarnation;
+    assert_eq!((pid(&new[0]), incarnation(&new[0])), (pid(&old[0]), incarnation(&old[0])));
+    assert_eq!((new[1].replicas[0].slots, incarnation(&new[1])), (3, incarnation(&old[1]) + 1));
+    assert_eq!(new[2].pool_id, "d");
+    for gone in &old[1..] {
+        pid(gone).wait_gone("an engine of the old configuration");
+    }
+    assert!(reader.join().unwrap().body.contains("\"stop\":true"));
+    let log = daemon.log();
+    assert!(log.contains("/pool_manager/pools/1/slots: nothing → 3"), "{log}");
+    assert!(log.contains("/pool_manager/pools/2/id: \\\"c\\\" → \\\"d\\\""), "{log}");
+    // Of what was ended not even a zombie is left; of what was taken over neither.
+    assert_eq!(children(daemon.pid()).len(), 3);
+    kill(pid(&new[0]), Signal::KILL);
+    wait_until("it is started anew", || daemon.pools()[0].replicas[0].restarts == 1);
+    let new = all_ready(&daemon, 3);
+    assert_eq!(children(daemon.pid()).len(), 3);
+    // The engines that were taken over die with their manager as before.
+    kill(daemon.pid(), Signal::KILL);
+    for engine in &new {
+        pid(engine).wait_gone("an engine of a manager that was killed");
+    }
+}
+
+// ORCH-3031
+#[test]
+fn a_configuration_that_cannot_be_taken_changes_nothing() {
+    let place = Place::new();
+    let mut daemon = place.start(&place.pool(""));
+    let before = daemon.ready();
+    let refused = |daemon: &Daemon, cause: &str, manager: &str| {
+        change(&place, daemon, manager);
+        wait_until(cause, || daemon.log().contains(cause));
+    };
+    refused(
+        &daemon,
+        "/pool_manager/pools/0/slots: found 0, expected",
+        &place.pool("      slots: 0\n"),
+    );
+    refused(&daemon, "has not changed", &place.pool(""));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let text = std::fs::read_to_string(place.path("config.yaml")).unwrap();
+    let moved = text.replace("'127.0.0.1:0'", &format!("'{address}'"));
+    std::fs::write(place.path("config.yaml"), moved).unwrap();
+    daemon.signal(Signal::HUP);
+    let cause = format!("/pool_manager/bind: cannot listen on {address}");
+    wait_until(&cause, || daemon.log().contains(&cause));
+    std::fs::remove_file(place.path("config.yaml")).unwrap();
+    daemon.signal(Signal::HUP);
+    wait_until("a missing file is told", || daemon.log().contains("cannot read"));
+    assert_eq!(daemon.log().matches("the old one serves on").count(), 3);
+    let after = daemon.replica();
+    assert_eq!((after.pid, after.state), (before.pid, ReplicaState::Ready));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end().code(), Some(0));
+    assert_eq!(Pid::new(before.pid.unwrap()).proc("cmdline"), "");
+}
