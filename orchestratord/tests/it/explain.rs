@@ -30,7 +30,7 @@ fn a_task_is_explained_while_it_waits_and_after_it_ran() {
     assert_eq!(rig.client.get(&format!("/v1/tasks/{unknown}/explain"), &[]).status, 404);
 }
 
-// ORCH-3007
+// ORCH-2104, ORCH-3007
 #[test]
 fn replicas_of_one_model_file_and_engine_version_form_a_set() {
     let rig = Rig::start(Setup {

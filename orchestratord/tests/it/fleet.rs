@@ -24,7 +24,7 @@ fn pools_models_and_capabilities_name_engine_version_and_digest() {
     assert_eq!(engine["models"][0]["ctx_max"], 1_024);
 }
 
-// OC-CTRL-2001
+// OC-CTRL-2001, ORCH-2103
 #[test]
 fn health_follows_the_replica_and_names_its_error() {
     let rig = Rig::with_slots(2);

@@ -69,7 +69,7 @@ fn a_pinned_model_is_not_unloaded_and_an_idle_time_of_zero_is_none() {
     assert!(rig.manager.no_order());
 }
 
-// OC-CTRL-2002
+// OC-CTRL-2002, ORCH-2101
 #[test]
 fn a_pool_that_drains_hands_its_tasks_back_at_the_deadline() {
     let rig = Rig::start(Setup { slots: vec![1, 1], ..Setup::default() });
@@ -99,7 +99,7 @@ fn a_pool_that_drains_hands_its_tasks_back_at_the_deadline() {
     assert_eq!(rig.manager.order(), Order::Undrain { pool_id: "p0".into() });
 }
 
-// OC-CTRL-2003
+// OC-CTRL-2003, ORCH-2102
 #[test]
 fn a_reload_is_ordered_and_its_end_is_seen_in_the_pool() {
     let rig = Rig::with_slots(1);

@@ -84,7 +84,7 @@ fn an_engine_runs_on_its_own_gpu_and_what_it_takes_is_measured() {
     assert_eq!(gauge("gpu_power_watts"), Some(70.5));
 }
 
-// OC-POOL-3012, OC-POOL-3020, ORCH-3011
+// OC-POOL-3012, OC-POOL-3020, ORCH-1101, ORCH-3011
 #[test]
 fn an_engine_on_the_processors_sees_no_gpu() {
     let place = Place::new();
@@ -116,6 +116,30 @@ fn a_model_is_divided_among_unlike_gpus_by_ratios_only() {
     assert!(command.contains("-ts 1,3"), "{command}");
     let bytes: Vec<u64> = replica.memory.iter().map(|it| it.bytes).collect();
     assert!(bytes[0] * 3 == bytes[1] && bytes[0] != 0, "{bytes:?}");
+}
+
+// OC-POOL-3021, ORCH-3052
+#[test]
+fn the_smaller_gpu_is_not_overfilled_by_a_division() {
+    let place = Place::new();
+    place.gpus(&machine(vec![gpu(1, 300), gpu(2, 3_000)]));
+    let both = format!("{GPU0}, {{id: gpu1, kind: nvidia, margin_mib: 0}}");
+    let split = |ratios: &str| {
+        let pool = format!("      devices: [gpu0, gpu1]\n      split: [{ratios}]\n");
+        place
+            .on(&both, &pool)
+            .replace("context_tokens: 512", "context_tokens: 512, memory_mib: 1000")
+    };
+    let daemon = place.start(&split("1, 1"));
+    let refused = daemon.watch().until(|it| it.last_error.is_some());
+    let cause = refused.last_error.unwrap();
+    assert!(cause.contains("needs about 500 MiB on `gpu0`, which may give 300 MiB"), "{cause}");
+    drop(daemon);
+    let other = Place::new();
+    other.gpus(&machine(vec![gpu(1, 300), gpu(2, 3_000)]));
+    let manager =
+        split("1, 4").replace(place.path("").to_str().unwrap(), other.path("").to_str().unwrap());
+    other.start(&manager).ready();
 }
 
 // OC-POOL-3007, OC-POOL-3040, ORCH-3003
