@@ -164,8 +164,7 @@ impl Core {
             .filter(|(_, it)| it.swap.order == Order::None)
             .map(|(id, _)| id)
             .collect();
-        let Some(target) = loadable.into_iter().min_by_key(|id| self.replicas[id].swap.not_before)
-        else {
+        let Some(target) = loadable.into_iter().min_by_key(|id| self.effort(*id, want)) else {
             return;
         };
         let replica = &self.replicas[&target];
@@ -210,6 +209,19 @@ impl Core {
         } else {
             round.look_at(self.admitted(want.oldest).after(self.config.swap.max_wait));
         }
+    }
+
+    /// How little it takes to load a replica, of several of one model: room on its device, then
+    /// residents that may go now, then the shorter wait after a load that failed.
+    fn effort(&self, id: ReplicaId, want: &Want) -> (bool, u8, Timestamp) {
+        let replica = &self.replicas[&id];
+        let lacking = self.lacking(replica);
+        let evictable = || self.residents(&lacking, |id, it| self.may_go(id, it, want));
+        let eviction = match lacking.is_empty() {
+            true => 0,
+            false => 1 + u8::from(self.cheapest(&lacking, &evictable()).is_none()),
+        };
+        (self.now < replica.swap.not_before, eviction, replica.swap.not_before)
     }
 
     /// When a resident may be made to go.

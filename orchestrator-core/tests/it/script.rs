@@ -199,7 +199,10 @@ fn parse(text: &str) -> Event {
         "needs" => Event::FootprintChanged {
             replica: words.replica(1),
             footprint: Footprint {
-                memory_bytes: vec![(DeviceId(0), words.option("bytes").unwrap_or(1))],
+                memory_bytes: vec![(
+                    DeviceId(words.small("on").unwrap_or(0)),
+                    words.option("bytes").unwrap_or(1),
+                )],
                 load: words.seconds("load").unwrap_or_default(),
                 pinned: words.has("pinned"),
                 idle_ttl: words.seconds("ttl"),

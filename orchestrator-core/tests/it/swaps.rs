@@ -291,3 +291,63 @@ fn an_engine_that_was_busy_after_all_serves_on() {
     "#]],
     );
 }
+
+// ORCH-4010
+#[test]
+fn a_model_is_loaded_where_there_is_room_before_another_makes_way() {
+    check(
+        ROOMY,
+        "
+        0 device d0 bytes=10
+        0 device d1 bytes=10
+        0 ready r1 m1
+        0 needs r1 bytes=10 load=5
+        0 unloaded r2 m2
+        0 needs r2 bytes=8 load=5
+        0 unloaded r3 m2
+        0 needs r3 on=1 bytes=8 load=5
+        20 submit t1 m2
+        21 ready r3 m2
+        22 done t1 r3
+        30 submit t2 m2
+        31 submit t3 m2",
+        expect![[r#"
+            20: admitted t1 at 0, starts in unknown (p90 unknown)
+            20: load r3
+            21: dispatch t1 on r3 attempt 1
+            22: ended t1: Completed
+            30: admitted t2 at 0, starts in 0.0s (p90 0.0s)
+            30: dispatch t2 on r3 attempt 1
+            31: admitted t3 at 0, starts in 1.0s (p90 1.8s)
+        "#]],
+    );
+}
+
+// ORCH-4010
+#[test]
+fn a_model_is_loaded_where_others_may_go_before_where_they_work() {
+    check(
+        ROOMY,
+        "
+        0 device d0 bytes=10
+        0 device d1 bytes=10
+        0 ready r1 m1
+        0 needs r1 bytes=10 load=5
+        0 ready r2 m3
+        0 needs r2 on=1 bytes=10 load=5
+        0 unloaded r3 m2
+        0 needs r3 bytes=8 load=5
+        0 unloaded r4 m2
+        0 needs r4 on=1 bytes=8 load=5
+        15 submit t1 m1
+        20 submit t2 m2
+        21 unloaded r2 m3",
+        expect![[r#"
+            15: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            15: dispatch t1 on r1 attempt 1
+            20: admitted t2 at 0, starts in unknown (p90 unknown)
+            20: unload r2
+            21: load r4
+        "#]],
+    );
+}
