@@ -85,6 +85,8 @@ fn a_scrape_after_traffic_of_every_kind_is_what_is_declared() {
     rig.client.cancel(&running);
     wait_until("the lane is empty", || scrape(&rig).get(depth) == Some(&0.));
     rig.change(|it| it.replicas[0].state = pool_api::ReplicaState::Unloaded);
+    let state = || rig.client.json("/v1/pools")["pools"][0]["replicas"][0]["state"].clone();
+    wait_until("it is unloaded", || state() == "unloaded");
     let loaded = rig.client.submit(r#"{"prompt":"a","max_tokens":1}"#);
     rig.manager.order();
     rig.change(|it| it.replicas[0].incarnation += 1);

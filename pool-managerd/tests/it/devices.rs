@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 
 fn gpu(number: u32, memory_total_mib: u64) -> Gpu {
     Gpu {
-        uuid: format!("GPU-{number}"),
+        uuid: uuid(number),
         name: format!("Fake {number}"),
         memory_total_mib,
         utilization_percent: 25,
@@ -20,6 +20,13 @@ fn gpu(number: u32, memory_total_mib: u64) -> Gpu {
         compute_capability: (8, 9),
         ..Gpu::default()
     }
+}
+
+/// Of this test alone: a device counts every process of the machine that names it.
+fn uuid(number: u32) -> String {
+    let thread = format!("{:?}", std::thread::current().id());
+    let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
+    format!("GPU-{}-{thread}-{number}", std::process::id())
 }
 
 fn machine(devices: Vec<Gpu>) -> Machine {
@@ -64,15 +71,15 @@ fn resets(daemon: &Daemon, cause: &str) -> Option<f64> {
 fn an_engine_runs_on_its_own_gpu_and_what_it_takes_is_measured() {
     let place = Place::new();
     place.gpus(&machine(vec![gpu(1, 1_000), gpu(2, 2_000)]));
-    let second = "{id: gpu0, kind: nvidia, uuid: GPU-2, margin_mib: 200}";
-    let daemon = place.start(&place.on(second, TAKES_100));
+    let second = format!("{{id: gpu0, kind: nvidia, uuid: {}, margin_mib: 200}}", uuid(2));
+    let daemon = place.start(&place.on(&second, TAKES_100));
     let Some(WatchEvent::Snapshot(snapshot)) = daemon.watch().next() else { panic!() };
     let device = &snapshot.devices[0];
-    assert_eq!((device.name.as_deref(), device.uuid.as_deref()), (Some("Fake 2"), Some("GPU-2")));
+    assert_eq!((device.name.as_deref(), device.uuid.as_deref()), (Some("Fake 2"), Some(&*uuid(2))));
     assert_eq!(device.memory_total_bytes, 2_000 * MIB);
     assert_eq!(device.memory_usable_bytes, 1_800 * MIB);
     let replica = daemon.ready();
-    assert_eq!(environ(&replica, "CUDA_VISIBLE_DEVICES").as_deref(), Some("GPU-2"));
+    assert_eq!(environ(&replica, "CUDA_VISIBLE_DEVICES"), Some(uuid(2)));
     let measured = daemon.watch().until(|it| it.load_ms.is_some());
     assert_eq!(measured.memory[0].bytes, 100 * MIB);
     let gauge = |name: &str| daemon.metric(&format!("{name}{{device=\"gpu0\",pool_id=\"p\"}}"));
@@ -111,7 +118,8 @@ fn a_model_is_divided_among_unlike_gpus_by_ratios_only() {
     other.gpus(&machine(vec![gpu(1, 1_000), gpu(2, 3_000)]));
     let daemon = other.start(&other.on(&both, split));
     let replica = daemon.ready();
-    assert_eq!(environ(&replica, "CUDA_VISIBLE_DEVICES").as_deref(), Some("GPU-1,GPU-2"));
+    let both = [uuid(1), uuid(2)].join(",");
+    assert_eq!(environ(&replica, "CUDA_VISIBLE_DEVICES"), Some(both));
     let command = Pid::new(replica.pid.unwrap()).proc("cmdline");
     assert!(command.contains("-ts 1,3"), "{command}");
     let bytes: Vec<u64> = replica.memory.iter().map(|it| it.bytes).collect();
