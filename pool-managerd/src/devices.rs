@@ -208,8 +208,9 @@ impl Devices {
         seen.iter().filter(|it| ids.contains(&it.device.device_id)).map(limit).collect()
     }
 
-    /// Environment that shows an engine its own GPUs and no other: none, where it has none.
-    pub(crate) fn mask(&self, ids: &[String]) -> [(&'static str, String); 2] {
+    /// Environment that shows an engine its own GPUs and no other: none, where it has none. Nothing
+    /// where no GPU is declared: then whoever starts the manager decides.
+    pub(crate) fn mask(&self, ids: &[String]) -> Vec<(&'static str, String)> {
         let seen = self.seen.lock().expect("no holder panics");
         let gpus = seen.iter().filter(|it| it.kind == DeviceKind::Nvidia).enumerate();
         let named: Vec<(&str, String)> = gpus
@@ -219,9 +220,15 @@ impl Devices {
                 (it.device.device_id.as_str(), name)
             })
             .collect();
+        if named.is_empty() {
+            return Vec::new();
+        }
         let of = |id: &String| named.iter().find(|it| it.0 == id).map(|it| it.1.clone());
         let visible: Vec<String> = ids.iter().filter_map(of).collect();
-        [("CUDA_VISIBLE_DEVICES", visible.join(",")), ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".into())]
+        vec![
+            ("CUDA_VISIBLE_DEVICES", visible.join(",")),
+            ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".into()),
+        ]
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::process::Child;
 use tokio::time::timeout;
 
 pub(crate) use command::EngineCommand;
-pub use command::INHERITED;
+pub use command::{INHERITED, User};
 use oom::Kills;
 pub(crate) use ports::{KeyedPort, Ports};
 
@@ -95,6 +95,7 @@ impl Process {
         let mut guard = tokio::process::Command::new(guard::OWN_PROGRAM)
             .arg0("pool-managerd")
             .arg(guard::GUARD)
+            .args(command.user.map(|it| format!("--user={}:{}", it.uid, it.gid)))
             .arg(door)
             .arg(log)
             .arg(&command.program)

@@ -27,6 +27,7 @@ use rustix::process::{
     set_parent_process_death_signal, setsid, wait,
 };
 
+use crate::engine::User;
 use door::Door;
 use log::Log;
 
@@ -55,6 +56,8 @@ pub struct Guarded {
     pub door: PathBuf,
     /// Where the engine's output goes.
     pub log: PathBuf,
+    /// Whose the engine is; `None`: ours.
+    pub user: Option<User>,
     pub command: Vec<OsString>,
 }
 
@@ -73,7 +76,7 @@ pub fn guard(guarded: &Guarded) -> anyhow::Result<ExitCode> {
     let mut door = Door::open(&guarded.door)?;
     // On this thread, which lives as long as the process: the parent-death signal fires when the
     // *thread* that spawned dies.
-    let (engine, output) = spawn(&guarded.command)?;
+    let (engine, output) = spawn(&guarded.command, guarded.user)?;
     let heard = listen(output, guarded.log.clone())?;
     writeln!(manager, "{}", engine.as_raw_nonzero()).context("reporting the engine's pid")?;
     door.admit(manager, engine)?;
@@ -100,11 +103,12 @@ fn listen(mut output: PipeReader, path: PathBuf) -> anyhow::Result<mpsc::Receive
     Ok(heard)
 }
 
-fn spawn(command: &[OsString]) -> anyhow::Result<(Pid, PipeReader)> {
+fn spawn(command: &[OsString], user: Option<User>) -> anyhow::Result<(Pid, PipeReader)> {
     let (reader, writer) = std::io::pipe().context("opening the engine's pipe")?;
     let engine = Command::new(OWN_PROGRAM)
         .arg0("pool-managerd")
         .arg(EXEC)
+        .args(user.map(|it| format!("--user={}:{}", it.uid, it.gid)))
         .arg(getpid().as_raw_nonzero().to_string())
         .args(command)
         .stdin(Stdio::null())
@@ -155,8 +159,15 @@ pub(crate) fn children_of(process: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// Becomes the engine. Returns only if that fails.
-pub fn exec(guard: i32, command: &[OsString]) -> anyhow::Error {
+/// Becomes the engine, first `user` if there is one. Returns only if that fails.
+pub fn exec(guard: i32, user: Option<User>, command: &[OsString]) -> anyhow::Error {
+    if let Some(User { uid, gid }) = user {
+        // Once more, for the kernel forgets the death signal of whoever becomes another user.
+        let mut again = Command::new(OWN_PROGRAM);
+        again.arg0("pool-managerd").arg(EXEC).arg(guard.to_string()).args(command);
+        let error = again.gid(gid).uid(uid).exec();
+        return anyhow::anyhow!("cannot become user {uid}, group {gid}: {error}");
+    }
     let prepared = set_parent_process_death_signal(Some(Signal::KILL));
     let parent = getppid().map_or(0, |it| it.as_raw_nonzero().get());
     if prepared.is_err() || parent != guard {

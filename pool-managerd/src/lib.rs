@@ -25,7 +25,7 @@ mod telemetry;
 
 pub use api::openapi::openapi;
 pub use app::{Ended, credentials, run};
-pub use engine::{Environment, INHERITED};
+pub use engine::{Environment, INHERITED, User};
 pub use footprint::misfits;
 pub use kept::stop_engines;
 pub use reconfigure::Source;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use config_schema::LoadError;
 use pool_managerd::guard::{self, Guarded};
-use pool_managerd::{Ended, Source};
+use pool_managerd::{Ended, Source, User};
 use tracing_subscriber::EnvFilter;
 
 /// Runs and watches the inference engines of this host.
@@ -34,6 +34,8 @@ struct Arguments {
 enum Internal {
     #[command(name = guard::GUARD, hide = true)]
     Guard {
+        #[arg(long, value_parser = user)]
+        user: Option<User>,
         door: PathBuf,
         log: PathBuf,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -41,10 +43,19 @@ enum Internal {
     },
     #[command(name = guard::EXEC, hide = true)]
     Exec {
+        #[arg(long, value_parser = user)]
+        user: Option<User>,
         guard: i32,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
+}
+
+/// `UID:GID`, as the manager writes it.
+fn user(text: &str) -> Result<User, String> {
+    let (uid, gid) = text.split_once(':').ok_or("expected UID:GID")?;
+    let number = |it: &str| it.parse().map_err(|_| format!("`{it}` is no id"));
+    Ok(User { uid: number(uid)?, gid: number(gid)? })
 }
 
 /// `EX_USAGE` of sysexits(3).
@@ -54,12 +65,12 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match (&arguments.internal, &arguments.config) {
-        (Some(Internal::Guard { door, log, command }), _) => {
+        (Some(Internal::Guard { user, door, log, command }), _) => {
             let (door, log, command) = (door.clone(), log.clone(), command.clone());
-            guard::guard(&Guarded { door, log, command })
+            guard::guard(&Guarded { door, log, user: *user, command })
         }
-        (Some(Internal::Exec { guard, command }), _) => {
-            complain(&guard::exec(*guard, command));
+        (Some(Internal::Exec { user, guard, command }), _) => {
+            complain(&guard::exec(*guard, *user, command));
             Ok(ExitCode::from(guard::CANNOT_RUN))
         }
         (None, Some(config)) => manage(config, &arguments),

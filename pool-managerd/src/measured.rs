@@ -50,8 +50,8 @@ impl Measured {
 pub(crate) fn key(pool: &PoolConfig, model: &Path) -> String {
     let file = std::fs::metadata(model).map(|it| (it.len(), it.mtime(), it.mtime_nsec())).ok();
     let options = match &pool.source {
-        EngineSource::Managed { bin, flags, env, context_tokens, slots, .. } => {
-            format!("{bin:?} {flags:?} {env:?} {context_tokens} {slots}")
+        EngineSource::Managed { bin, flags, env, user, context_tokens, slots, .. } => {
+            format!("{bin:?} {flags:?} {env:?} {user:?} {context_tokens} {slots}")
         }
         EngineSource::External { .. } => String::new(),
     };

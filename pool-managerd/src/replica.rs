@@ -341,8 +341,7 @@ impl ReplicaTask {
         }
         let at = self.site.ports.allocate().map_err(|it| it.to_string())?;
         let mask = self.site.devices.mask(&self.pool.devices);
-        let command = EngineCommand::new(&self.pool, &at, &self.site.environment, mask)
-            .ok_or("an external pool has no process")?;
+        let command = EngineCommand::new(&self.pool, &at, &self.site.environment, mask)?;
         self.note(&at).await?;
         let door = self.site.kept.door(&self.replica_id(), at.port);
         let process =

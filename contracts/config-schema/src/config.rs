@@ -348,6 +348,7 @@ pub enum EngineSource {
         bin: Option<PathBuf>,
         flags: Vec<String>,
         env: BTreeMap<String, String>,
+        user: Option<String>,
         model_path: PathBuf,
         /// `None`: estimated, then measured.
         memory_mib: Option<u64>,

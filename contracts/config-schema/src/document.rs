@@ -382,6 +382,11 @@ pub struct PoolDoc {
     #[serde(default)]
     #[schemars(extend("writeOnly" = true))]
     pub env: BTreeMap<String, String>,
+    /// User of this machine that the engine runs as; only root can start one for somebody else. Left
+    /// out: the manager's own.
+    #[serde(default)]
+    #[schemars(extend("format" = IDENTIFIER))]
+    pub user: Option<String>,
     /// Longest time of a load without any progress, in ms.
     #[serde(default)]
     pub start_timeout_ms: Option<u64>,

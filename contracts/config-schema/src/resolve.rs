@@ -218,6 +218,7 @@ fn pool(doc: PoolDoc, devices: &[Device]) -> PoolConfig {
             bin: doc.bin,
             flags: doc.flags,
             env: doc.env,
+            user: doc.user,
             model_path: doc.model.path.unwrap_or_default(),
             memory_mib: doc.model.memory_mib,
             context_tokens: non_zero(doc.model.context_tokens, 4_096),

@@ -30,21 +30,48 @@ pub(crate) struct EngineCommand {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Environment,
+    /// Whose it is; `None`: ours.
+    pub(crate) user: Option<User>,
+}
+
+/// User and group, as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl User {
+    /// Of a name in `/etc/passwd`; see passwd(5).
+    fn named(name: &str) -> Result<Self, String> {
+        let text = std::fs::read_to_string("/etc/passwd")
+            .map_err(|it| format!("cannot read /etc/passwd: {it}"))?;
+        let found = text.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next()? == name).then_some(())?;
+            let uid = fields.nth(1)?.parse().ok()?;
+            Some(Self { uid, gid: fields.next()?.parse().ok()? })
+        });
+        found.ok_or_else(|| format!("there is no user `{name}` in /etc/passwd"))
+    }
 }
 
 impl EngineCommand {
-    /// `None` for an external pool.
+    /// # Errors
+    /// One sentence: the user is unknown, or the pool is external.
     pub(crate) fn new(
         pool: &PoolConfig,
         at: &KeyedPort,
         inherited: &Environment,
-        mask: [(&'static str, String); 2],
-    ) -> Option<Self> {
-        let EngineSource::Managed { bin, flags, env, model_path, context_tokens, slots, .. } =
-            &pool.source
+        mask: Vec<(&'static str, String)>,
+    ) -> Result<Self, String> {
+        let EngineSource::Managed {
+            bin, flags, env, user, model_path, context_tokens, slots, ..
+        } = &pool.source
         else {
-            return None;
+            return Err("an external pool has no process".into());
         };
+        let user = user.as_deref().map(User::named).transpose()?;
         // The server divides its context evenly among its slots, but only when their number is
         // given: its automatic choice lets them overcommit one pool and fail together.
         let total = u64::from(context_tokens.get()) * u64::from(slots.get());
@@ -69,10 +96,10 @@ impl EngineCommand {
         arguments.extend(flags.iter().map(OsString::from));
         let mut environment = inherited.clone();
         environment.extend(env.clone());
-        environment.extend(mask.map(|(name, value)| (name.to_owned(), value)));
+        environment.extend(mask.into_iter().map(|(name, value)| (name.to_owned(), value)));
         // Not on the command line, where every user of the machine could read it.
         environment.insert("LLAMA_API_KEY".into(), at.key.clone());
         let program = bin.clone().unwrap_or_else(|| "llama-server".into());
-        Some(Self { program, arguments, environment })
+        Ok(Self { program, arguments, environment, user })
     }
 }

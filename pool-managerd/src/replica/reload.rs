@@ -75,8 +75,8 @@ async fn prepare(
     })?;
     let at = site.ports.allocate().map_err(|it| NotBeside::Failed(it.to_string()))?;
     let mask = site.devices.mask(&pool.devices);
-    let command = EngineCommand::new(&pool, &at, &site.environment, mask)
-        .ok_or_else(|| NotBeside::Failed("an external pool has no process".into()))?;
+    let command =
+        EngineCommand::new(&pool, &at, &site.environment, mask).map_err(NotBeside::Failed)?;
     let door = site.kept.door(&replica, at.port);
     let mut process = Process::spawn(&command, &log, &door)
         .await

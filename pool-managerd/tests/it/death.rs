@@ -1,5 +1,6 @@
 //! No engine outlives its manager, however either of them dies.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -113,4 +114,34 @@ fn what_a_crashed_engine_leaves_behind_is_killed_before_the_next_start() {
     kill(engine, Signal::KILL);
     daemon.watch().until(|it| it.incarnation == 2);
     assert_eq!(left[0].proc("cmdline"), "");
+}
+
+// OC-POOL-3040, OC-POOL-3045
+#[test]
+fn an_engine_of_another_user_is_run_as_that_and_dies_with_the_manager() {
+    let place = Place::new();
+    let user = "      user: nobody\n";
+    if !rustix::process::geteuid().is_root() {
+        let daemon = place.start(&place.pool(user));
+        let told = daemon.watch().until(|it| it.last_error.is_some()).last_error.unwrap();
+        assert!(told.contains("cannot become user"), "{told}");
+        return;
+    }
+    // Where that user can read and run it.
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(place.folder.path(), open.clone()).unwrap();
+    std::fs::copy(engine(), place.path("engine")).unwrap();
+    std::fs::set_permissions(place.path("engine"), open).unwrap();
+    let daemon = place.start(&place.pool_with(&place.path("engine"), user));
+    let running = Pid::new(daemon.ready().pid.unwrap());
+    let status = running.proc("status");
+    let uid = status.lines().find_map(|it| it.strip_prefix("Uid:")).unwrap();
+    assert!(uid.split_whitespace().all(|it| it != "0"), "{uid}");
+    // The guard dies alone: only the kernel can tell the engine.
+    kill(running.parent(), Signal::KILL);
+    running.wait_gone("an engine whose guard is gone");
+    let unknown = Place::new();
+    let daemon = unknown.start(&unknown.pool("      user: nobody-at-all\n"));
+    let told = daemon.watch().until(|it| it.last_error.is_some()).last_error.unwrap();
+    assert_eq!(told, "there is no user `nobody-at-all` in /etc/passwd");
 }

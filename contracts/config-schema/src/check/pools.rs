@@ -152,7 +152,7 @@ impl Rules<'_> {
             let expected = "pinned: a server that somebody else runs is not loaded here";
             self.broken(&format!("{at}/residency"), "on_demand beside `external`", expected);
         }
-        for key in ["bin", "flags", "env"] {
+        for key in ["bin", "flags", "env", "user"] {
             let is_empty = match &pool[key] {
                 Value::Null => true,
                 Value::Array(items) => items.is_empty(),
@@ -163,7 +163,7 @@ impl Rules<'_> {
                 self.broken(
                     &format!("{at}/{key}"),
                     format!("`{key}` beside `external`"),
-                    "neither `bin`, `flags` nor `env`: somebody else runs that server",
+                    "neither `bin`, `flags`, `env` nor `user`: somebody else runs that server",
                 );
             }
         }

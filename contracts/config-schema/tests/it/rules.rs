@@ -119,11 +119,11 @@ fn an_external_engine_takes_no_process_settings() {
     check(
         &pools(&format!("{external}{more}")),
         &expect![[r#"
-        line 7: /pool_manager/pools/0/bin: found `bin` beside `external`, expected neither `bin`, `flags` nor `env`: somebody else runs that server
-        line 8: /pool_manager/pools/0/flags: found `flags` beside `external`, expected neither `bin`, `flags` nor `env`: somebody else runs that server
-        line 9: /pool_manager/pools/0/env: found `env` beside `external`, expected neither `bin`, `flags` nor `env`: somebody else runs that server
-        line 10: /pool_manager/pools/0/replicas: found 2, expected 1: an external server is one replica
-    "#]],
+            line 7: /pool_manager/pools/0/bin: found `bin` beside `external`, expected neither `bin`, `flags`, `env` nor `user`: somebody else runs that server
+            line 8: /pool_manager/pools/0/flags: found `flags` beside `external`, expected neither `bin`, `flags`, `env` nor `user`: somebody else runs that server
+            line 9: /pool_manager/pools/0/env: found `env` beside `external`, expected neither `bin`, `flags`, `env` nor `user`: somebody else runs that server
+            line 10: /pool_manager/pools/0/replicas: found 2, expected 1: an external server is one replica
+        "#]],
     );
     let config = parse(&pools(external)).unwrap();
     assert!(matches!(config.pool_manager.pools[0].source, EngineSource::External { .. }));
@@ -165,7 +165,7 @@ fn rules_hold_where_other_keys_are_wrong_and_blame_no_key_that_is() {
             line 2: /pool_manager/devices/0/id: found nothing, expected an id: 1 to 64 of letters, digits, `.`, `_`, `-`
             line 3: /pool_manager/pools/0/engine: found nothing, expected `llamacpp`
             line 3: /pool_manager/pools/0/model: found nothing, expected a section with aliases, context_tokens, id, memory_mib, path
-            line 3: /pool_manager/pools/1: found 5, expected a section with bin, devices, engine, env, external, flags, id, idle_ttl_ms, model, replicas, residency, restart, slots, split, start_timeout_ms, stop_grace_ms
+            line 3: /pool_manager/pools/1: found 5, expected a section with bin, devices, engine, env, external, flags, id, idle_ttl_ms, model, replicas, residency, restart, slots, split, start_timeout_ms, stop_grace_ms, user
         "#]],
     );
 }
