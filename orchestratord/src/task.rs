@@ -249,7 +249,6 @@ impl Stream {
         reason: QueuedReason,
         load_permille: Option<u32>,
     ) {
-        let load_permille = load_permille.filter(|_| reason == QueuedReason::LoadingModel);
         if self.queued_as == Some((position, reason, load_permille)) {
             return;
         }

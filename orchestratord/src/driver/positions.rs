@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api_types::Metrics;
+use api_types::{Metrics, QueuedReason};
 use orchestrator_core::TaskId;
 use tokio::time::Instant;
 
@@ -50,7 +50,8 @@ impl Driver {
             let record = &self.open[task];
             let predicted_ms = self.milliseconds(standing.predicted_start);
             let reason = reason(standing.reason);
-            let load = self.directory.load_progress(record.job.model);
+            let loading = reason == QueuedReason::LoadingModel;
+            let load = loading.then(|| self.directory.load_progress(record.job.model)).flatten();
             record.update(|stream| stream.move_up(standing.position, predicted_ms, reason, load));
         }
         self.telemetry.queue(&self.core.lanes(), &self.directory);
