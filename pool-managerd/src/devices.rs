@@ -18,6 +18,8 @@ pub(crate) use watch::watch;
 
 /// A device that has reported an error is used again when it has been quiet for so long.
 const REST: Duration = Duration::from_secs(5);
+/// A driver that takes longer hangs.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// What others use is told in steps of this size.
 const STEP_BYTES: u64 = 64 << 20;
 
@@ -106,19 +108,22 @@ impl Devices {
         self.changes.subscribe()
     }
 
-    /// Asks for what changes. Blocks for as long as the driver does.
+    /// Asks for what changes. Blocks for as long as the driver does, and nobody else.
     pub(crate) fn look(&self) {
+        let uuids: Vec<Option<String>> = {
+            let seen = self.seen.lock().expect("no holder panics");
+            seen.iter().map(|it| it.identity.as_ref().map(|it| it.uuid.clone())).collect()
+        };
+        let read = |uuid: Option<String>| Some(self.gpus.as_ref()?.read(&uuid?));
+        let readings: Vec<_> = uuids.into_iter().map(read).collect();
         let mut seen = self.seen.lock().expect("no holder panics");
         let before: Vec<Device> = seen.iter().map(|it| it.device.clone()).collect();
-        for it in seen.iter_mut() {
-            let held = self.memory.held(&it.device.device_id);
-            match (it.kind, &self.gpus, &it.identity) {
-                (DeviceKind::Cpu, ..) => it.free_bytes = meminfo("MemAvailable:"),
-                (DeviceKind::Nvidia, Some(gpus), Some(identity)) => {
-                    let read = gpus.read(&identity.uuid);
-                    it.take(read, held);
-                }
-                _ => {}
+        for (it, reading) in seen.iter_mut().zip(readings) {
+            if it.kind == DeviceKind::Cpu {
+                it.free_bytes = meminfo("MemAvailable:");
+            }
+            if let Some(reading) = reading {
+                it.take(reading, self.memory.held(&it.device.device_id));
             }
         }
         if seen.iter().map(|it| &it.device).ne(&before) {
@@ -126,11 +131,12 @@ impl Devices {
         }
     }
 
-    /// As [`Self::look`], where nothing may block.
+    /// As [`Self::look`], where nothing may block; a driver that hangs is left behind.
     pub(crate) async fn look_aside(self: &Arc<Self>) {
         let devices = Arc::clone(self);
-        if let Err(error) = tokio::task::spawn_blocking(move || devices.look()).await {
-            tracing::error!(%error, "the devices could not be looked at");
+        let looked = tokio::task::spawn_blocking(move || devices.look());
+        if tokio::time::timeout(LOOK_LIMIT, looked).await.is_err() {
+            tracing::error!("the driver does not answer");
         }
     }
 
@@ -181,18 +187,19 @@ impl Devices {
         short.map_or(Ok(()), Err)
     }
 
-    /// What processes hold of the named devices, as far as it can be known.
+    /// What processes hold of the named devices, as far as it is known; of GPUs, as last seen.
     pub(crate) fn used_by(&self, ids: &[String], pids: &[u32]) -> Vec<MemoryNeed> {
         let seen = self.seen.lock().expect("no holder panics");
-        let of = |it: &Seen| match (it.kind, &self.gpus, &it.identity) {
-            (DeviceKind::Cpu, ..) => Some(MemoryNeed {
-                device_id: it.device.device_id.clone(),
-                bytes: pids.iter().filter_map(|it| resident_bytes(*it)).sum(),
-            }),
-            (DeviceKind::Nvidia, Some(gpus), Some(identity)) => {
-                gpus.used_by(&it.device.device_id, &identity.uuid, pids)
-            }
-            _ => None,
+        let of = |it: &Seen| {
+            let bytes: u64 = match (it.kind, &it.reading) {
+                (DeviceKind::Cpu, _) => pids.iter().filter_map(|it| resident_bytes(*it)).sum(),
+                (_, Some(reading)) => {
+                    let ours = reading.processes.iter().filter(|it| pids.contains(&it.0));
+                    ours.map(|it| it.1).sum()
+                }
+                (_, None) => 0,
+            };
+            (bytes != 0).then(|| MemoryNeed { device_id: it.device.device_id.clone(), bytes })
         };
         seen.iter().filter(|it| ids.contains(&it.device.device_id)).filter_map(of).collect()
     }
@@ -253,7 +260,6 @@ impl Seen {
             self.failed = Some((Instant::now(), Trouble { kind: TroubleKind::Ecc, cause }));
         }
         self.ecc_before = reading.ecc_uncorrected.or(self.ecc_before);
-        self.reading = Some(reading);
         self.free_bytes = Some(reading.free_bytes);
         let total = self.declared_bytes.unwrap_or(reading.total_bytes);
         let foreign = reading.used_bytes.saturating_sub(held).next_multiple_of(STEP_BYTES);
@@ -261,6 +267,7 @@ impl Seen {
         self.device.memory_total_bytes = total;
         self.device.memory_usable_bytes =
             total.saturating_sub(self.margin_bytes).saturating_sub(foreign);
+        self.reading = Some(reading);
         let rests = self.failed.take().filter(|(since, _)| since.elapsed() < REST);
         self.failed = rests;
         let trouble = self.failed.as_ref().map(|it| it.1.clone());

@@ -244,13 +244,14 @@ impl ReplicaTask {
             Effect::Restarted { cause } => {
                 self.site.telemetry.restarted(&self.pool.id, cause);
             }
-            Effect::Ready { took_ms } => self.ready(took_ms),
+            Effect::Ready { took_ms } => self.ready(took_ms).await,
             Effect::Down { cause, loading } => self.down(cause, loading),
         }
         None
     }
 
-    fn ready(&mut self, took_ms: u64) {
+    async fn ready(&mut self, took_ms: u64) {
+        self.site.devices.look_aside().await;
         self.measure(took_ms);
         let pool = &self.pool;
         tracing::info!(

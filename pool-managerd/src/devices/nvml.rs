@@ -9,7 +9,7 @@ use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::event::EventSet;
-use pool_api::MemoryNeed;
+use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 
 /// Errors that a program brings upon itself (a bad address, a fault in its kernel, its own end); the
 /// device works on. Source: NVIDIA, "XID Errors", the rows caused by applications.
@@ -32,7 +32,7 @@ pub(crate) struct Identity {
 }
 
 /// What does. `None` where the device does not tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub(crate) total_bytes: u64,
     pub(crate) used_bytes: u64,
@@ -42,6 +42,8 @@ pub(crate) struct Reading {
     pub(crate) power_milliwatts: Option<u32>,
     /// Since the driver was loaded.
     pub(crate) ecc_uncorrected: Option<u64>,
+    /// Pids and bytes; in a container the driver may know processes by other numbers.
+    pub(crate) processes: Vec<(u32, u64)>,
 }
 
 /// A critical error that a driver has told of.
@@ -106,19 +108,8 @@ impl Gpus {
             temperature_celsius: device.temperature(TemperatureSensor::Gpu).ok(),
             power_milliwatts: device.power_usage().ok(),
             ecc_uncorrected: ecc.ok(),
+            processes: device.running_compute_processes().map(used).unwrap_or_default(),
         })
-    }
-
-    /// What processes hold of a device. In a container the driver may know them by other numbers.
-    pub(crate) fn used_by(&self, device_id: &str, uuid: &str, pids: &[u32]) -> Option<MemoryNeed> {
-        let all = self.nvml.device_by_uuid(uuid).ok()?.running_compute_processes().ok()?;
-        let ours = all.into_iter().filter(|it| pids.contains(&it.pid));
-        let used = ours.filter_map(|it| match it.used_gpu_memory {
-            UsedGpuMemory::Used(bytes) => Some(bytes),
-            UsedGpuMemory::Unavailable => None,
-        });
-        let bytes: u64 = used.sum();
-        (bytes != 0).then(|| MemoryNeed { device_id: device_id.to_owned(), bytes })
     }
 
     /// Tells of critical errors from now on; `None` where the driver does not.
@@ -130,6 +121,15 @@ impl Gpus {
         }
         Some(Errors { set })
     }
+}
+
+/// Of those whose memory the driver tells.
+fn used(processes: Vec<ProcessInfo>) -> Vec<(u32, u64)> {
+    let used = processes.into_iter().filter_map(|it| match it.used_gpu_memory {
+        UsedGpuMemory::Used(bytes) => Some((it.pid, bytes)),
+        UsedGpuMemory::Unavailable => None,
+    });
+    used.collect()
 }
 
 pub(crate) struct Errors<'a> {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::nvml::Reading;
-use super::{Devices, Seen};
+use super::Devices;
 use crate::replica::Site;
 
 const EVERY: Duration = Duration::from_secs(2);
@@ -59,12 +58,11 @@ impl Devices {
     /// Shows each reading with every pool that runs on the device.
     fn show(&self, site: &Site) {
         let seen = self.seen.lock().expect("no holder panics").clone();
-        let readings = seen.iter().filter_map(|it: &Seen| Some((&it.device, it.reading?)));
+        let readings = seen.iter().filter_map(|it| Some((&it.device, it.reading.as_ref()?)));
         for (device, reading) in readings {
-            let reading: Reading = reading;
             let on_it = |devices: &Vec<String>| devices.contains(&device.device_id);
             for pool in site.config.pools.iter().filter(|it| on_it(&it.devices)) {
-                site.telemetry.device(&pool.id, &device.device_id, &reading);
+                site.telemetry.device(&pool.id, &device.device_id, reading);
             }
         }
     }
