@@ -18,7 +18,9 @@ pub(crate) use watch::watch;
 
 /// A device that has reported an error is used again when it has been quiet for so long.
 const REST: Duration = Duration::from_secs(5);
-/// A driver that takes longer hangs.
+/// A driver that says nothing for so long is lost; it is asked every 2 s.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Nobody waits for a driver longer.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// What others use is told in steps of this size.
 const STEP_BYTES: u64 = 64 << 20;
@@ -29,6 +31,8 @@ pub(crate) struct Devices {
     gpus: Option<Gpus>,
     memory: Arc<Memory>,
     seen: Mutex<Vec<Seen>>,
+    /// When the driver last answered.
+    looked: Mutex<Instant>,
     /// Raised when health or memory changed.
     changes: latest::Sender<u64>,
 }
@@ -89,7 +93,8 @@ impl Devices {
         let mut seen: Vec<Seen> = config.devices.iter().map(seen).collect();
         name_gpus(gpus.as_ref(), absence.as_deref(), &mut seen);
         let seen = Mutex::new(seen);
-        let devices = Self { gpus, memory, seen, changes: latest::Sender::new(0) };
+        let (looked, changes) = (Mutex::new(Instant::now()), latest::Sender::new(0));
+        let devices = Self { gpus, memory, seen, looked, changes };
         devices.look();
         devices
     }
@@ -116,6 +121,7 @@ impl Devices {
         };
         let read = |uuid: Option<String>| Some(self.gpus.as_ref()?.read(&uuid?));
         let readings: Vec<_> = uuids.into_iter().map(read).collect();
+        *self.looked.lock().expect("no holder panics") = Instant::now();
         let mut seen = self.seen.lock().expect("no holder panics");
         let before: Vec<Device> = seen.iter().map(|it| it.device.clone()).collect();
         for (it, reading) in seen.iter_mut().zip(readings) {
@@ -137,6 +143,20 @@ impl Devices {
         let looked = tokio::task::spawn_blocking(move || devices.look());
         if tokio::time::timeout(LOOK_LIMIT, looked).await.is_err() {
             tracing::error!("the driver does not answer");
+        }
+    }
+
+    /// A driver that has not answered for long hangs, and its GPUs with it.
+    fn notice_silence(&self) {
+        let silence = self.looked.lock().expect("no holder panics").elapsed();
+        if silence < SILENCE {
+            return;
+        }
+        let cause = format!("the driver has not answered for {} s", SILENCE.as_secs());
+        let mut seen = self.seen.lock().expect("no holder panics");
+        for it in seen.iter_mut().filter(|it| it.identity.is_some() && it.trouble.is_none()) {
+            it.judge(Some(Trouble { kind: TroubleKind::Lost, cause: cause.clone() }));
+            self.changes.send_modify(|it| *it += 1);
         }
     }
 

@@ -15,9 +15,22 @@ pub(crate) fn watch(site: &Arc<Site>) -> std::io::Result<()> {
     if uuids.is_empty() {
         return Ok(());
     }
+    site.tracker.spawn(listen_for_silence(Arc::clone(site)));
     let site = Arc::clone(site);
     let thread = std::thread::Builder::new().name("nvml".into());
     thread.spawn(move || run(&site, &uuids)).map(drop)
+}
+
+/// The thread itself cannot tell that it waits in vain.
+async fn listen_for_silence(site: Arc<Site>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = site.stop.cancelled() => return,
+        }
+        site.devices.notice_silence();
+        site.host.set_devices(site.devices.all());
+    }
 }
 
 fn run(site: &Site, uuids: &[String]) {

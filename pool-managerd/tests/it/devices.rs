@@ -227,6 +227,25 @@ fn an_error_of_the_driver_restarts_the_engine_and_one_of_a_program_does_not() {
     assert_eq!(back.incarnation, 2);
 }
 
+// OC-POOL-3010
+#[test]
+fn a_driver_that_hangs_is_noticed_and_stops_nothing_else() {
+    let place = Place::new();
+    let mut now = machine(vec![gpu(1, 1_000)]);
+    place.gpus(&now);
+    let mut daemon = place.start(&place.on(GPU0, TAKES_100));
+    daemon.ready();
+    let mut watch = daemon.watch();
+    now.devices[0].slow_ms = 20_000;
+    place.gpus(&now);
+    let down = watch.until(|it| it.state != ReplicaState::Ready);
+    let cause = down.last_error.unwrap();
+    assert_eq!(cause, "device `gpu0`: the driver has not answered for 10 s");
+    assert_eq!(daemon.get("/healthz").status, 200);
+    daemon.signal(rustix::process::Signal::TERM);
+    assert_eq!(daemon.end().code(), Some(0));
+}
+
 // OC-POOL-3010, ORCH-3053
 #[test]
 fn memory_errors_that_could_not_be_corrected_restart_the_engine() {

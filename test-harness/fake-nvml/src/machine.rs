@@ -35,6 +35,8 @@ pub struct Gpu {
     pub ecc_uncorrected: Option<u64>,
     /// Every call about it fails.
     pub lost: bool,
+    /// Questions for its memory take so long, as with a driver that hangs.
+    pub slow_ms: u64,
     /// Critical errors; each is told once to every set of events that is registered for it.
     pub xid: Vec<u64>,
 }

@@ -163,6 +163,9 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
     device: nvmlDevice_t,
     to: *mut nvmlMemory_v2_t,
 ) -> Return {
+    if let Ok(gpu) = gpu(device) {
+        wait(Duration::from_millis(gpu.slow_ms));
+    }
     answer(device, to, |it| {
         let mib = |count: u64| count << 20;
         let taken: u64 = it.all_processes().iter().map(|it| it.memory_mib).sum();
@@ -332,13 +335,13 @@ pub extern "C" fn nvmlEventSetWait_v2(
         if until <= Instant::now() {
             return TIMEOUT;
         }
-        wait();
+        wait(EVENT_POLL);
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the caller is a thread that waits, as with NVML")]
-fn wait() {
-    std::thread::sleep(EVENT_POLL);
+fn wait(span: Duration) {
+    std::thread::sleep(span);
 }
 
 fn next_event(set: usize) -> Option<nvmlEventData_t> {
