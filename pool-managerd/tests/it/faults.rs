@@ -99,12 +99,12 @@ fn an_engine_that_is_slow_to_load_is_waited_for_while_it_gets_on() {
     let place = Place::new();
     // Reads the model slowly: a piece each 200 ms, for longer than the limit altogether.
     let file = std::fs::File::options().write(true).open(place.model()).unwrap();
-    file.set_len(40 << 20).unwrap();
+    file.set_len(70 << 20).unwrap();
     let wrapper = place.script(
-        "for i in 0 1 2 3 4 5 6 7; do dd if=\"$2\" of=/dev/null bs=5M skip=$i count=1 2>/dev/null; \
+        "for i in 0 1 2 3 4 5 6 7 8 9 10 11 12 13; do dd if=\"$2\" of=/dev/null bs=5M skip=$i count=1 2>/dev/null; \
          sleep 0.2; done\nexec \"$ENGINE\" \"$@\"",
     );
-    let daemon = place.start(&place.pool_with(&wrapper, "      start_timeout_ms: 1000\n"));
+    let daemon = place.start(&place.pool_with(&wrapper, "      start_timeout_ms: 2000\n"));
     let mut watch = daemon.watch();
     let mut seen = Vec::new();
     let ready = watch.until(|it| {
@@ -113,7 +113,7 @@ fn an_engine_that_is_slow_to_load_is_waited_for_while_it_gets_on() {
     });
     assert_eq!((ready.state, ready.incarnation), (ReplicaState::Ready, 1), "{ready:?}");
     assert!(seen.is_sorted() && seen.iter().any(|it| *it != 0), "{seen:?}");
-    assert!(1_000 < ready.load_ms.unwrap());
+    assert!(2_000 < ready.load_ms.unwrap());
 }
 
 // OC-POOL-3002, ORCH-3003
