@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pool_api::{JobError, Origin, Replica, ReplicaState};
+use pool_api::{Origin, Replica, ReplicaState};
 use tokio::time::timeout;
 
 use adapter_api::Adapter;
 use llamacpp::LlamaCpp;
 
+use crate::jobs::error;
 use crate::replica::Site;
 
 const IDLE_POLL: Duration = Duration::from_millis(250);
@@ -31,10 +32,6 @@ pub(crate) fn pool(site: &Arc<Site>, pool: usize, job_id: String, patience_ms: u
         };
         site.jobs.finish(&job_id, result);
     });
-}
-
-fn error(code: &str, message: &str) -> JobError {
-    JobError { code: code.into(), message: message.into() }
 }
 
 /// Resolves when no engine of ours in the pools that `counts` names runs a sequence any more;

@@ -167,16 +167,6 @@ impl Process {
         tree
     }
 
-    /// Bytes that they have read since their start; 0 where the kernel does not tell, and for files
-    /// that are mapped.
-    pub(crate) fn bytes_read(&self) -> u64 {
-        let read = |pid: &u32| {
-            let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-            text.lines().find_map(|it| it.strip_prefix("rchar: "))?.parse::<u64>().ok()
-        };
-        self.tree().iter().filter_map(read).sum()
-    }
-
     /// Resolves when the engine and all that it started are gone, with what happened and its last
     /// lines. Cancel-safe.
     pub(crate) async fn exited(&mut self) -> (String, Failure) {

@@ -85,5 +85,10 @@ impl Jobs {
     }
 }
 
+/// Why a job has failed.
+pub(crate) fn error(code: &str, message: &str) -> JobError {
+    JobError { code: code.into(), message: message.into() }
+}
+
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,8 @@ pub(crate) struct ReplicaTask {
     /// The job that is under way here.
     job: Option<Ordered>,
     reload: Option<Reload>,
+    /// What the load of an engine took that was made ready beside another, and is about to serve.
+    loaded_beside_ms: Option<u64>,
     /// The model before a reload that has failed is to be loaded again.
     restoring: bool,
     /// How far the end has come: what the supervisor was told of drain, stop and hurry.
@@ -139,6 +141,7 @@ impl ReplicaTask {
             device_changes: site.devices.changes(),
             job: None,
             reload: None,
+            loaded_beside_ms: None,
             restoring: false,
             told: Told::Nothing,
             site,
@@ -250,16 +253,21 @@ impl ReplicaTask {
         None
     }
 
-    async fn ready(&mut self, took_ms: u64) {
-        self.site.devices.look_aside().await;
-        self.measure(took_ms);
+    async fn ready(&mut self, took_ms: Option<u64>) {
+        let took_ms = self.loaded_beside_ms.take().or(took_ms);
+        if let Some(took_ms) = took_ms {
+            self.site.devices.look_aside().await;
+            self.measure(took_ms);
+        }
         let pool = &self.pool;
         tracing::info!(
             pool_id = %pool.id, replica_id = %self.replica_id(), model_id = %pool.model_id,
             engine_version = self.supervisor.properties().map(|it| it.engine_version.as_str()),
             incarnation = self.supervisor.incarnation(), took_ms, "replica ready"
         );
-        if matches!(pool.source, EngineSource::Managed { .. }) {
+        if let Some(took_ms) = took_ms
+            && matches!(pool.source, EngineSource::Managed { .. })
+        {
             self.site.telemetry.loaded(&pool.model_id, took_ms);
         }
     }
@@ -335,10 +343,11 @@ impl ReplicaTask {
     }
 
     async fn start_process(&mut self) -> Result<Process, String> {
-        if let Some((process, at)) = self.candidate() {
-            self.note(&at).await?;
-            self.reach(Some(Reach::Managed(at)));
-            return Ok(process);
+        if let Some(candidate) = self.candidate() {
+            self.note(&candidate.at).await?;
+            self.reach(Some(Reach::Managed(candidate.at)));
+            self.loaded_beside_ms = Some(candidate.took_ms);
+            return Ok(candidate.process);
         }
         let at = self.site.ports.allocate().map_err(|it| it.to_string())?;
         let mask = self.site.devices.mask(&self.pool.devices);

@@ -348,7 +348,7 @@ impl Supervisor {
         }
         match result {
             Ok(properties) => {
-                let took_ms = now.saturating_sub(self.since);
+                let took_ms = (!self.adopted).then(|| now.saturating_sub(self.since));
                 self.state = ReplicaState::Ready;
                 self.since = now;
                 self.silences = 0;

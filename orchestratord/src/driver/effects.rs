@@ -99,8 +99,7 @@ impl Driver {
         // One that has started already does not wait for long.
         let standing = self.core.standing(record.core_id);
         let reason = standing.map_or(QueuedReason::WaitingForSlot, |it| reason(it.reason));
-        let loading = reason == QueuedReason::LoadingModel;
-        let load = loading.then(|| self.directory.load_progress(record.job.model)).flatten();
+        let load = self.load_waited_for(record, reason);
         record.update(|stream| {
             stream.progress.queue_position = position;
             stream.progress.predicted_start_ms = predicted_ms;

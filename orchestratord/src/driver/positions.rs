@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::explain::reason;
 use super::{Driver, POSITIONS_EVERY};
 use crate::attempt::millis;
+use crate::task::TaskRecord;
 
 /// How often a running task's `metrics` are published, at most.
 const METRICS_EVERY: Duration = Duration::from_secs(5);
@@ -50,12 +51,17 @@ impl Driver {
             let record = &self.open[task];
             let predicted_ms = self.milliseconds(standing.predicted_start);
             let reason = reason(standing.reason);
-            let loading = reason == QueuedReason::LoadingModel;
-            let load = loading.then(|| self.directory.load_progress(record.job.model)).flatten();
+            let load = self.load_waited_for(record, reason);
             record.update(|stream| stream.move_up(standing.position, predicted_ms, reason, load));
         }
         self.telemetry.queue(&self.core.lanes(), &self.directory);
         self.positions_due = (!standings.is_empty()).then(|| Instant::now() + POSITIONS_EVERY);
+    }
+
+    /// How far the load has come, in thousandths, that a task waits for.
+    pub(super) fn load_waited_for(&self, record: &TaskRecord, why: QueuedReason) -> Option<u32> {
+        let loading = why == QueuedReason::LoadingModel;
+        loading.then(|| self.directory.load_progress(record.job.model)).flatten()
     }
 }
 

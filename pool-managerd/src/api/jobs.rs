@@ -9,12 +9,12 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use config_schema::{ManagerConfig, PoolConfig};
 use http::StatusCode;
-use pool_api::{Job, JobError, JobList, JobRequest, Order};
+use pool_api::{Job, JobList, JobRequest, Order};
 use tokio::sync::oneshot;
 
 use super::{App, error};
 use crate::drain;
-use crate::jobs::Refused;
+use crate::jobs::{self, Refused};
 use crate::replica::{NewModel, Ordered, Place, Wished};
 
 /// Longest id of a job, in bytes.
@@ -122,14 +122,14 @@ fn begin(app: &App, job: &Job, (pool, index): Place) {
         }
         Order::Reload { .. } if site.config.pools[pool].replicas.get() != 1 => {
             let message = "a pool of several replicas cannot be reloaded: give each its own pool";
-            site.jobs.finish(&id, Err(failed("UNSUPPORTED", message)));
+            site.jobs.finish(&id, Err(jobs::error("UNSUPPORTED", message)));
             return;
         }
         Order::Reload { model_ref, patience_ms, .. } => {
             match model(&site.config, pool, model_ref.as_deref()) {
                 Ok(model) => Wished::Reload { model, patience_ms: *patience_ms },
                 Err(message) => {
-                    site.jobs.finish(&id, Err(failed("RELOAD_FAILED", &message)));
+                    site.jobs.finish(&id, Err(jobs::error("RELOAD_FAILED", &message)));
                     return;
                 }
             }
@@ -139,17 +139,13 @@ fn begin(app: &App, job: &Job, (pool, index): Place) {
     // There is room for every job that can run; the replica's task ends with the daemon only.
     let _ended = site.outboxes[pool][index].try_send(Ordered { wish, done });
     site.tracker.clone().spawn(async move {
-        let stops = || Err(failed("SHUTTING_DOWN", "the manager stops"));
+        let stops = || Err(jobs::error("SHUTTING_DOWN", "the manager stops"));
         let result = tokio::select! {
             result = ended => result.unwrap_or_else(|_| stops()),
             () = site.stop.cancelled() => stops(),
         };
         site.jobs.finish(&id, result);
     });
-}
-
-fn failed(code: &str, message: &str) -> JobError {
-    JobError { code: code.into(), message: message.into() }
 }
 
 /// What a pool is to be reloaded with.

@@ -8,7 +8,6 @@ use pool_api::{LoadProgress, LoadStage, MemoryNeed, ReplicaState};
 use tokio::time::{Instant, sleep};
 
 use super::{Answered, Place, ReplicaTask, Site};
-use crate::engine::Process;
 use crate::footprint::{alike, corrected, needs};
 use crate::measured::{self, Measurement};
 use crate::model;
@@ -111,21 +110,22 @@ impl ReplicaTask {
         let process = self.process.as_ref().filter(|_| loads)?;
         let needs = self.site.host.needs(self.pool_index, self.index);
         let needed: u64 = needs.iter().map(|it| it.bytes).fold(0, u64::saturating_add);
-        let filled: u64 = self.memory_of(process).iter().map(|it| it.bytes).sum();
-        let reached = filled.max(process.bytes_read()).min(needed);
+        let tree = process.tree();
+        let filled: u64 = self.memory_of(&tree).iter().map(|it| it.bytes).sum();
+        let reached = filled.max(bytes_read(&tree)).min(needed);
         let permille = READING_PERMILLE * reached / needed.max(1) / STEP_PERMILLE * STEP_PERMILLE;
         Some(Event::Progressed { permille: u32::try_from(permille).unwrap_or(0) })
     }
 
     /// What the engine holds now, on each of its devices.
-    fn memory_of(&self, process: &Process) -> Vec<MemoryNeed> {
-        self.site.devices.used_by(&self.pool.devices, &process.tree())
+    fn memory_of(&self, tree: &[u32]) -> Vec<MemoryNeed> {
+        self.site.devices.used_by(&self.pool.devices, tree)
     }
 
     /// Notes what the load took, for the next one.
     pub(super) fn measure(&mut self, took_ms: u64) {
         let (Some(process), Some(model)) = (&self.process, self.pool.model_path()) else { return };
-        let measured = self.memory_of(process);
+        let measured = self.memory_of(&process.tree());
         let key = measured::key(&self.pool, model);
         let devices = self.site.devices.named(&self.pool.devices);
         let stated = matches!(self.pool.source, EngineSource::Managed { memory_mib: Some(_), .. });
@@ -168,4 +168,14 @@ impl ReplicaTask {
             self.fail_load_job(kind);
         }
     }
+}
+
+/// Bytes that these processes have read since their start; 0 where the kernel does not tell, and for
+/// files that are mapped.
+fn bytes_read(tree: &[u32]) -> u64 {
+    let read = |pid: &u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+        text.lines().find_map(|it| it.strip_prefix("rchar: "))?.parse::<u64>().ok()
+    };
+    tree.iter().filter_map(read).sum()
 }

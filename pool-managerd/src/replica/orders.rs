@@ -6,6 +6,7 @@ use pool_api::{JobError, ReplicaState};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ReplicaTask;
+use crate::jobs::error;
 use crate::supervisor::{Event, Failure};
 
 pub(crate) type Outbox = mpsc::Sender<Ordered>;
@@ -104,8 +105,4 @@ impl ReplicaTask {
             let _gone = job.done.send(result);
         }
     }
-}
-
-pub(super) fn error(code: &str, message: &str) -> JobError {
-    JobError { code: code.into(), message: message.into() }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use config_schema::{EngineSource, PoolConfig, Residency};
 use llamacpp::LlamaCpp;
 use pool_api::ReplicaState;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::orders::error;
 use super::{NewModel, ReplicaTask, Site, ask, load};
 use crate::engine::{EngineCommand, KeyedPort, Process};
+use crate::jobs::error;
 use crate::memory::{Hold, Shortage};
 use crate::supervisor::{Answer, Event};
 
@@ -39,9 +39,11 @@ type Preparing = Pin<Box<dyn Future<Output = Result<Candidate, NotBeside>> + Sen
 
 /// An engine that has proved itself and serves nobody yet. Dropping it ends it.
 pub(super) struct Candidate {
-    process: Process,
-    at: KeyedPort,
+    pub(super) process: Process,
+    pub(super) at: KeyedPort,
     hold: Option<Hold>,
+    /// From its start until it had proved itself.
+    pub(super) took_ms: u64,
 }
 
 pub(super) enum NotBeside {
@@ -78,6 +80,7 @@ async fn prepare(
     let command =
         EngineCommand::new(&pool, &at, &site.environment, mask).map_err(NotBeside::Failed)?;
     let door = site.kept.door(&replica, at.port);
+    let started = Instant::now();
     let mut process = Process::spawn(&command, &log, &door)
         .await
         .map_err(|it| NotBeside::Failed(it.to_string()))?;
@@ -90,7 +93,10 @@ async fn prepare(
     };
     match failed {
         Some(cause) => Err(NotBeside::Failed(cause)),
-        None => Ok(Candidate { process, at, hold: Some(hold) }),
+        None => {
+            let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Ok(Candidate { process, at, hold: Some(hold), took_ms })
+        }
     }
 }
 
@@ -203,9 +209,9 @@ impl ReplicaTask {
     }
 
     /// The engine that was prepared, to take the place.
-    pub(super) fn candidate(&mut self) -> Option<(Process, KeyedPort)> {
+    pub(super) fn candidate(&mut self) -> Option<Candidate> {
         match self.reload.as_mut().map(|it| &mut it.stage) {
-            Some(Stage::Loading(candidate)) => candidate.take().map(|it| (it.process, it.at)),
+            Some(Stage::Loading(candidate)) => candidate.take(),
             _ => None,
         }
     }

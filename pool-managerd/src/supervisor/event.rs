@@ -75,8 +75,8 @@ pub(crate) enum Effect {
     Terminate,
     /// The engine is up again after it was down for `cause`.
     Restarted { cause: Failure },
-    /// It serves, `took_ms` after its start.
-    Ready { took_ms: Millis },
+    /// It serves, `took_ms` after its start; None if it served already when it was taken over.
+    Ready { took_ms: Option<Millis> },
     /// It does not serve; `loading` if it never did since its start.
     Down { cause: Failure, loading: bool },
 }

@@ -106,7 +106,7 @@ fn ready_means_that_the_engine_says_so_and_a_token_was_decoded() {
             204 loading: Loading #1 due 304 []
             304 tick: Loading #1 due - [AskHealth]
             305 ready: Probing #1 due 10305 [Probe]
-            310 probed: Ready #1 due 2310 [Ready { took_ms: 308 }]
+            310 probed: Ready #1 due 2310 [Ready { took_ms: Some(308) }]
         "#]],
     );
 }
@@ -195,7 +195,7 @@ fn a_crash_leads_to_backoff_and_a_new_incarnation() {
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
             101 ready: Probing #1 due 10101 [Probe]
-            102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
+            102 probed: Ready #1 due 2102 [Ready { took_ms: Some(102) }]
             500 exited: Backoff #1 due 1500 [Down { cause: Exit, loading: false }]
             1500 tick: Backoff #1 due - [Check]
             1501 checked: Backoff #1 due - [Reserve]
@@ -275,7 +275,7 @@ fn a_long_stable_run_starts_the_backoff_anew() {
             1002 spawned: Starting #1 due 1102 []
             1102 tick: Starting #1 due - [AskHealth]
             1103 ready: Probing #1 due 11103 [Probe]
-            1104 probed: Ready #1 due 3104 [Ready { took_ms: 102 }]
+            1104 probed: Ready #1 due 3104 [Ready { took_ms: Some(102) }]
             70000 exited: Backoff #1 due 71000 [Down { cause: Exit, loading: false }]
             last error: exit code 1
         "#]],
@@ -307,7 +307,7 @@ fn a_short_run_does_not_start_the_backoff_anew() {
             1002 spawned: Starting #1 due 1102 []
             1102 tick: Starting #1 due - [AskHealth]
             1103 ready: Probing #1 due 11103 [Probe]
-            1104 probed: Ready #1 due 3104 [Ready { took_ms: 102 }]
+            1104 probed: Ready #1 due 3104 [Ready { took_ms: Some(102) }]
             30000 exited: Backoff #1 due 32000 [Down { cause: Exit, loading: false }]
             last error: exit code 1
         "#]],
@@ -343,7 +343,7 @@ fn an_engine_that_stops_answering_is_killed_and_restarted_only_once_it_is_reaped
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
             101 ready: Probing #1 due 10101 [Probe]
-            102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
+            102 probed: Ready #1 due 2102 [Ready { took_ms: Some(102) }]
             2102 tick: Ready #1 due - [AskHealth]
             2104 silent: Ready #1 due 4104 []
             4104 tick: Ready #1 due - [AskHealth]
@@ -385,7 +385,7 @@ fn one_answer_ends_the_count_of_silences() {
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
             101 ready: Probing #1 due 10101 [Probe]
-            102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
+            102 probed: Ready #1 due 2102 [Ready { took_ms: Some(102) }]
             2102 tick: Ready #1 due - [AskHealth]
             2104 silent: Ready #1 due 4104 []
             4104 tick: Ready #1 due - [AskHealth]
@@ -423,7 +423,7 @@ fn an_engine_that_loads_again_by_itself_counts_as_silent() {
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
             101 ready: Probing #1 due 10101 [Probe]
-            102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
+            102 probed: Ready #1 due 2102 [Ready { took_ms: Some(102) }]
             2102 tick: Ready #1 due - [AskHealth]
             2104 loading: Ready #1 due 4104 []
             4104 tick: Ready #1 due - [AskHealth]
@@ -554,7 +554,7 @@ fn an_external_server_is_watched_and_never_started() {
             4002 tick: Unready #0 due - [Check]
             4002 checked: Unready #0 due - [AskHealth]
             4003 ready: Probing #1 due - [Probe]
-            4004 probed: Ready #1 due 6004 [Ready { took_ms: 1 }]
+            4004 probed: Ready #1 due 6004 [Ready { took_ms: Some(1) }]
             6004 tick: Ready #1 due - [AskHealth]
             6005 silent: Ready #1 due 8005 []
             8005 tick: Ready #1 due - [AskHealth]
@@ -566,7 +566,7 @@ fn an_external_server_is_watched_and_never_started() {
             12008 loading: Loading #2 due 14008 []
             14008 tick: Loading #2 due - [AskHealth]
             14009 ready: Probing #2 due - [Probe]
-            14010 probed: Ready #2 due 16010 [Ready { took_ms: 2002 }]
+            14010 probed: Ready #2 due 16010 [Ready { took_ms: Some(2002) }]
             last error: refused
         "#]],
     );
@@ -623,7 +623,7 @@ fn stopping_drains_first_and_ends_stopped() {
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
             101 ready: Probing #1 due 10101 [Probe]
-            102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
+            102 probed: Ready #1 due 2102 [Ready { took_ms: Some(102) }]
             200 drain: Draining #1 due - []
             300 stop: Draining #1 due 5300 [Terminate]
             400 exited: Stopped #1 due - []
@@ -657,7 +657,7 @@ fn an_engine_that_ignores_sigterm_is_killed_after_the_grace() {
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
             101 ready: Probing #1 due 10101 [Probe]
-            102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
+            102 probed: Ready #1 due 2102 [Ready { took_ms: Some(102) }]
             200 drain: Draining #1 due - []
             300 stop: Draining #1 due 5300 [Terminate]
             5299 tick: Draining #1 due 5300 []
@@ -690,7 +690,7 @@ fn hurry_skips_the_grace() {
             0 spawned: Starting #1 due 100 []
             100 tick: Starting #1 due - [AskHealth]
             101 ready: Probing #1 due 10101 [Probe]
-            102 probed: Ready #1 due 2102 [Ready { took_ms: 102 }]
+            102 probed: Ready #1 due 2102 [Ready { took_ms: Some(102) }]
             200 drain: Draining #1 due - []
             300 stop: Draining #1 due 5300 [Terminate]
             301 hurry: Draining #1 due 5300 [Kill]
@@ -798,7 +798,7 @@ fn a_model_on_demand_is_checked_loaded_by_order_and_unloaded_when_it_is_idle() {
             4 spawned: Starting #1 due 104 []
             104 tick: Starting #1 due - [AskHealth]
             105 ready: Probing #1 due 10105 [Probe]
-            110 probed: Ready #1 due 2110 [Ready { took_ms: 106 }]
+            110 probed: Ready #1 due 2110 [Ready { took_ms: Some(106) }]
             200 unload: Draining #1 due 1200 [AwaitIdle]
             250 idle: Draining #1 due 5250 [Terminate]
             260 exited: Unloaded #1 due - []
@@ -844,7 +844,7 @@ fn a_busy_engine_is_not_unloaded_and_an_order_may_be_taken_back() {
             4 spawned: Starting #1 due 104 []
             104 tick: Starting #1 due - [AskHealth]
             105 ready: Probing #1 due 10105 [Probe]
-            110 probed: Ready #1 due 2110 [Ready { took_ms: 106 }]
+            110 probed: Ready #1 due 2110 [Ready { took_ms: Some(106) }]
             200 unload: Draining #1 due 1200 [AwaitIdle]
             1200 tick: Ready #1 due 3200 [Forget]
             1300 unload: Draining #1 due 2300 [AwaitIdle]
@@ -1002,7 +1002,7 @@ fn after_too_many_failures_in_a_row_an_engine_rests_and_is_tried_once() {
         135000 spawned: Starting #8 due 135100 [Restarted { cause: Exit }]
         135100 tick: Starting #8 due - [AskHealth]
         135101 ready: Probing #8 due 145101 [Probe]
-        135110 probed: Ready #8 due 137110 [Ready { took_ms: 110 }]
+        135110 probed: Ready #8 due 137110 [Ready { took_ms: Some(110) }]
         195200 exited: Backoff #8 due 196200 [Down { cause: Exit, loading: false }]
         last error: exit code 1
     "#]],

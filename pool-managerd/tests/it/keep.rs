@@ -21,8 +21,10 @@ fn pid(replica: &Replica) -> Pid {
 #[test]
 fn an_engine_survives_its_killed_manager_and_is_taken_over() {
     let place = Place::new();
-    let first = start(&place, "");
-    let before = first.ready();
+    let flags = "      flags: ['--load-ms', '700']\n";
+    let first = start(&place, flags);
+    let before = first.watch().until(|it| it.load_ms.is_some());
+    wait_until("its load is remembered", || place.path("data/measured.json").exists());
     let guard = pid(&before).parent();
     // Its stream goes on while there is no manager.
     let engine = address(before.endpoint.as_ref().unwrap());
@@ -33,11 +35,14 @@ fn an_engine_survives_its_killed_manager_and_is_taken_over() {
     });
     first.signal(Signal::KILL);
     drop(first);
-    let second = start(&place, "");
+    let second = start(&place, flags);
     let after = second.ready();
     assert_eq!((after.pid, after.incarnation), (before.pid, before.incarnation));
     assert_eq!((&after.endpoint, &after.engine_key), (&before.endpoint, &before.engine_key));
     assert_eq!(after.restarts, 0);
+    // Nothing was loaded: neither is that counted, nor how long it took forgotten.
+    let loads = "model_loads_total{model_id=\"m\",outcome=\"ready\"}";
+    assert_eq!((second.metric(loads), after.load_ms), (None, before.load_ms));
     assert!(reader.join().unwrap().body.contains("\"stop\":true"));
     // And it is watched as if it were its own: its end is seen, with its code.
     kill(pid(&after), Signal::ABORT);

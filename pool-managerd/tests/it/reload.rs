@@ -42,7 +42,9 @@ fn ended(daemon: &Daemon, id: &str) -> (JobState, String) {
 #[test]
 fn the_new_model_is_loaded_beside_the_old_one_if_there_is_room() {
     let place = Place::new();
-    let daemon = place.start(&manager(&place, 100));
+    let slow = "devices: [d]\n      flags: ['--load-ms', '600']\n";
+    let manager = manager(&place, 100).replacen("devices: [d]\n", slow, 1);
+    let daemon = place.start(&manager);
     let before = daemon.ready();
     let mut watch = daemon.watch();
     assert_eq!(reload(&daemon, "1", &json!("new"), 5_000).status, 202);
@@ -71,6 +73,9 @@ fn the_new_model_is_loaded_beside_the_old_one_if_there_is_room() {
     let command = Pid::new(after.pid.unwrap()).proc("cmdline");
     assert!(command.contains("other.gguf") && command.contains("--alias other-model"), "{command}");
     assert_eq!(after.restarts, 0);
+    // What it took is the load beside the old one, not the moment of the change.
+    let told = daemon.watch().until(|it| it.incarnation == 2 && it.load_ms.is_some());
+    assert!(600 <= told.load_ms.unwrap(), "{told:?}");
 }
 
 // OC-CTRL-2003
