@@ -1,6 +1,7 @@
 //! From a request to a job: validation, names resolved, context checked. Nothing is queued here.
 
 mod context;
+mod features;
 mod validate;
 
 use api_types::{Detail, ErrorCode, TaskRequest};
@@ -38,6 +39,8 @@ pub(crate) struct Valid {
     /// With every default that does not depend on the fleet.
     pub(crate) request: TaskRequest,
     pub(crate) seed: u32,
+    /// The caller has chosen it.
+    pub(crate) seed_named: bool,
     /// The stream is asked for in the same request.
     pub(crate) streams: bool,
 }

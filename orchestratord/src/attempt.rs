@@ -120,7 +120,9 @@ impl Attempt {
         let submit = async {
             let prompt = self.prompt().await?;
             let (job, id) = (&self.record.job, &self.record.correlation_id);
-            let request = job.generate(prompt, self.kept.tokens, self.run.attempt.0, id);
+            let features = &self.replica.features;
+            let (kept, attempt) = (self.kept.tokens, self.run.attempt.0);
+            let request = job.generate(prompt, features, kept, attempt, id);
             self.replica.adapter.submit(request).await
         };
         let generation = tokio::select! {
@@ -184,16 +186,13 @@ impl Attempt {
     }
 
     async fn prompt(&self) -> Result<Prompt, EngineError> {
-        let prompt = match &self.record.job.input {
-            Input::Prompt(prompt) => prompt.clone(),
+        match &self.record.job.input {
+            Input::Prompt(Prompt::Text(text)) => Ok(Prompt::Text(text.clone() + &self.kept.text)),
+            Input::Prompt(Prompt::TokenIds(ids)) => Ok(Prompt::TokenIds(ids.clone())),
             Input::Messages(messages) => {
-                Prompt::Text(self.replica.adapter.apply_template(messages).await?)
+                self.replica.adapter.apply_template(messages, &self.kept.text).await
             }
-        };
-        Ok(match prompt {
-            Prompt::Text(text) if 0 < self.kept.tokens => Prompt::Text(text + &self.kept.text),
-            Prompt::Text(_) | Prompt::TokenIds(_) => prompt,
-        })
+        }
     }
 
     /// Resolves when this attempt must not go on.

@@ -9,7 +9,7 @@ mod view;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use adapter_api::Adapter;
+use adapter_api::{Adapter, Features};
 use api_types::TaskPlacement;
 use config_schema::ModelCost;
 use orchestrator_core::{
@@ -56,6 +56,7 @@ pub(crate) enum FleetChange {
 /// One replica, as an attempt needs it.
 pub(crate) struct ReplicaEntry {
     pub(crate) adapter: Arc<dyn Adapter>,
+    pub(crate) features: Features,
     pub(crate) placement: Arc<TaskPlacement>,
     series: OnceLock<ReplicaSeries>,
 }
@@ -240,7 +241,7 @@ impl Directory {
             let status = ReplicaStatus {
                 model,
                 pool: pool_id,
-                engine: engine_id(&pool.engine),
+                engine: engine_id(pool.engine.name()),
                 incarnation: replica.incarnation,
                 availability,
                 slots: replica.slots,
@@ -281,16 +282,18 @@ impl Directory {
         let placement = Arc::new(TaskPlacement {
             pool_id: pool.pool_id.clone(),
             replica_id: replica.replica_id.clone(),
-            engine: pool.engine.clone(),
+            engine: pool.engine.name().into(),
             engine_version: replica.engine_version.clone().unwrap_or_else(|| "unknown".into()),
             model_digest: replica.model_digest.clone(),
         });
         let endpoint = (url, replica.engine_key.clone());
         let adapter = match self.entries.get(&id) {
             Some(known) if known.endpoint == endpoint => Arc::clone(&known.entry.adapter),
-            Some(_) | None => adapter(&endpoint),
+            Some(_) | None => engines::connect(&pool.engine, &endpoint.0, endpoint.1.as_deref()),
         };
-        let entry = Arc::new(ReplicaEntry { adapter, placement, series: OnceLock::new() });
+        let features = adapter.features();
+        let entry = ReplicaEntry { adapter, features, placement, series: OnceLock::new() };
+        let entry = Arc::new(entry);
         self.entries.insert(id, Known { endpoint, entry });
     }
 
@@ -329,7 +332,7 @@ impl Directory {
 
     /// The engine of the model's first pool, for labels of what happens before a replica is chosen.
     pub(crate) fn engine_of(&self, model: ModelId) -> Option<&str> {
-        self.pools_of(model).next().map(|(_, pool)| pool.engine.as_str())
+        self.pools_of(model).next().map(|(_, pool)| pool.engine.name())
     }
 
     /// Who carries out orders for a replica, and the replica's name there.
@@ -390,17 +393,13 @@ fn has(pool: &Pool, pool_id: &str, replica_id: &str) -> bool {
     pool.pool_id == pool_id && pool.replicas.iter().any(|it| it.replica_id == replica_id)
 }
 
-/// The engines whose dialect this build speaks.
-fn adapter((url, key): &(String, Option<String>)) -> Arc<dyn Adapter> {
-    Arc::new(llamacpp::LlamaCpp::new(url, key.as_deref()))
-}
+/// The kinds of engines, in the order of the core's names for them.
+pub(crate) const ENGINES: [&str; 4] = ["llamacpp", "vllm", "tgi", "triton"];
 
-/// The core's name for an engine kind.
+/// The core's name for an engine kind; one that is unknown matches no replica.
 pub(crate) fn engine_id(name: &str) -> EngineId {
-    match name {
-        "llamacpp" => EngineId(0),
-        _ => EngineId(u8::MAX),
-    }
+    let index = ENGINES.iter().position(|it| *it == name);
+    EngineId(index.and_then(|it| u8::try_from(it).ok()).unwrap_or(u8::MAX))
 }
 
 /// `None` for no time at all.

@@ -235,9 +235,25 @@ impl Devices {
         seen.iter().filter(|it| ids.contains(&it.device.device_id)).map(limit).collect()
     }
 
+    /// What an engine is given that needs so much of the named devices.
+    pub(crate) fn grant(&self, ids: &[String], needs: &[MemoryNeed]) -> Grant {
+        Grant { mask: self.mask(ids), gpu_share: self.gpu_share(needs) }
+    }
+
+    fn gpu_share(&self, needs: &[MemoryNeed]) -> Option<f64> {
+        let seen = self.seen.lock().expect("no holder panics");
+        let gpus = seen.iter().filter(|it| it.kind != DeviceKind::Cpu);
+        let share = |it: &Seen| {
+            let need = needs.iter().find(|need| need.device_id == it.device.device_id)?;
+            let mib = |bytes: u64| f64::from(u32::try_from(bytes >> 20).unwrap_or(u32::MAX));
+            Some(mib(need.bytes) / mib(it.device.memory_total_bytes).max(1.0))
+        };
+        gpus.filter_map(share).reduce(f64::max).map(|it| it.min(1.0))
+    }
+
     /// Environment that shows an engine its own GPUs and no other: none, where it has none. Nothing
     /// where no GPU is declared: then whoever starts the manager decides.
-    pub(crate) fn mask(&self, ids: &[String]) -> Vec<(&'static str, String)> {
+    fn mask(&self, ids: &[String]) -> Vec<(&'static str, String)> {
         let seen = self.seen.lock().expect("no holder panics");
         let gpus = seen.iter().filter(|it| it.kind == DeviceKind::Nvidia).enumerate();
         let named: Vec<(&str, String)> = gpus
@@ -257,6 +273,14 @@ impl Devices {
             ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".into()),
         ]
     }
+}
+
+/// What an engine may use.
+pub(crate) struct Grant {
+    /// Environment that shows it its own GPUs.
+    pub(crate) mask: Vec<(&'static str, String)>,
+    /// Of each of its GPUs' memory, 0 to 1; `None` where it runs on none.
+    pub(crate) gpu_share: Option<f64>,
 }
 
 impl Seen {

@@ -1,4 +1,4 @@
-//! SHA-256 of model files, computed once per file and remembered across restarts.
+//! SHA-256 of models, each file computed once per file and remembered across restarts.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::durable;
+
+/// Folders in folders that are looked into.
+const FOLDERS_MAX: u32 = 4;
 
 /// A file is taken for unchanged while its size, inode and modification time are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +39,30 @@ impl Digests {
         Self { memory, turn: Mutex::default() }
     }
 
+    /// Of a file, or of a folder: then over the sorted lines `sha256:… relative/path` of its files, up
+    /// to 4 folders down.
+    ///
+    /// # Errors
+    /// As [`Self::of_file`].
+    pub(crate) fn of_model(&self, model: &Path, stop: &CancellationToken) -> io::Result<String> {
+        if !model.is_dir() {
+            return self.of_file(model, stop);
+        }
+        let mut lines = Vec::new();
+        for file in files_within(model, FOLDERS_MAX)? {
+            let name = file.strip_prefix(model).unwrap_or(&file).display();
+            lines.push(format!("{} {name}\n", self.of_file(&file, stop)?));
+        }
+        lines.sort();
+        Ok(shown(&Sha256::digest(lines.concat())))
+    }
+
     /// `sha256:` and 64 hex digits. Blocks for as long as reading the file takes, or until `stop`.
     ///
     /// # Errors
     /// When the file cannot be read, or `Interrupted` after `stop`. A memory that cannot be written
     /// is no error: the next start computes again.
-    pub(crate) fn of_file(&self, model: &Path, stop: &CancellationToken) -> io::Result<String> {
+    fn of_file(&self, model: &Path, stop: &CancellationToken) -> io::Result<String> {
         let _turn = self.turn.lock().expect("no holder panics");
         let mut file = File::open(model)?;
         let metadata = file.metadata()?;
@@ -63,14 +84,31 @@ impl Digests {
     }
 }
 
+fn shown(digest: &[u8]) -> String {
+    let hex: String = digest.iter().map(|it| format!("{it:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn files_within(folder: &Path, depth: u32) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        match (path.is_dir(), depth) {
+            (true, 0) => {}
+            (true, _) => files.extend(files_within(&path, depth - 1)?),
+            (false, _) => files.push(path),
+        }
+    }
+    Ok(files)
+}
+
 fn compute(file: &mut File, stop: &CancellationToken) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            let hex: String = hasher.finalize().iter().map(|it| format!("{it:02x}")).collect();
-            return Ok(format!("sha256:{hex}"));
+            return Ok(shown(&hasher.finalize()));
         }
         if stop.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());

@@ -6,9 +6,6 @@ use std::time::Duration;
 use pool_api::{Origin, Replica, ReplicaState};
 use tokio::time::timeout;
 
-use adapter_api::Adapter;
-use llamacpp::LlamaCpp;
-
 use crate::jobs::error;
 use crate::replica::Site;
 
@@ -53,7 +50,7 @@ async fn running(site: &Site, counts: impl Fn(usize) -> bool) -> u32 {
             |it: &&Replica| matches!(it.state, ReplicaState::Ready | ReplicaState::Draining);
         for replica in pool.replicas.iter().filter(serves) {
             let Some(url) = &replica.endpoint else { continue };
-            let engine = LlamaCpp::new(url, replica.engine_key.as_deref());
+            let engine = engines::connect(&pool.engine, url, replica.engine_key.as_deref());
             // An engine that does not answer is not waited for.
             running += engine.load().await.map_or(0, |it| it.running);
         }

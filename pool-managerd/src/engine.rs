@@ -3,6 +3,7 @@
 mod command;
 mod oom;
 mod ports;
+mod template;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use config_schema::{EngineSource, ManagerConfig, PoolConfig, Problem, Residency};
 use pool_api::{Device, DeviceHealth, MemoryNeed};
 
+use crate::dialect;
 use crate::measured::{self, Measured, Measurement};
 use crate::model::{self, Model};
 
@@ -55,7 +56,7 @@ pub fn misfits(config: &ManagerConfig) -> Vec<Problem> {
 
 fn pinned_needs(pool: &PoolConfig, known: &Measured) -> Option<Vec<MemoryNeed>> {
     let path = pool.model_path().filter(|_| pool.residency == Residency::Pinned)?;
-    let model = model::inspect(path).ok()?;
+    let model = model::inspect(&dialect::engine(pool), path).ok()?;
     // Of the devices, only the names count here.
     let named = |id: &String| Device {
         device_id: id.clone(),
@@ -102,7 +103,7 @@ pub(crate) fn needs(
     };
     let context = u64::from(context_tokens.get()) * u64::from(slots.get());
     let stated = memory_mib.map(|it| it.saturating_mul(1 << 20));
-    let total = stated.unwrap_or_else(|| model.shape.memory_bytes(model.weight_bytes, context));
+    let total = stated.unwrap_or_else(|| model.memory_bytes(context));
     let even = vec![1; devices.len()];
     let split = pool.split.as_ref().unwrap_or(&even);
     let parts: u64 = split.iter().copied().map(u64::from).sum();

@@ -7,6 +7,8 @@ use config_schema::{EngineSource, ManagerConfig, PoolConfig, Residency};
 use pool_api::{Device, MemoryNeed, Origin, Pool, Replica, ReplicaState, Snapshot, WatchEvent};
 use tokio::sync::broadcast;
 
+use crate::dialect;
+
 /// Changes a watcher may fall behind before it is sent everything anew.
 const CHANGES_MAX: usize = 256;
 
@@ -180,9 +182,7 @@ fn pool(pool: &PoolConfig) -> Pool {
     };
     Pool {
         pool_id: pool.id.clone(),
-        engine: match pool.engine {
-            config_schema::EngineKind::Llamacpp => "llamacpp".into(),
-        },
+        engine: dialect::engine(pool),
         origin,
         model_id: pool.model_id.clone(),
         model_aliases: pool.model_aliases.clone(),

@@ -6,6 +6,7 @@
 mod api;
 mod app;
 mod devices;
+mod dialect;
 mod digest;
 mod drain;
 mod durable;

@@ -1,6 +1,7 @@
 //! A model before it is loaded: whether its files can work, and what memory it will take.
 
 mod estimate;
+mod folder;
 mod gguf;
 
 use std::fs::File;
@@ -8,6 +9,8 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 pub(crate) use estimate::Shape;
+use pool_api::Engine;
+
 use gguf::{Gguf, GgufError};
 
 /// What a model's files say.
@@ -16,9 +19,23 @@ pub(crate) struct Model {
     /// Of all its files.
     pub(crate) weight_bytes: u64,
     pub(crate) shape: Shape,
+    /// Of the engine's own code and buffers.
+    pub(crate) engine_bytes: u64,
     /// Messages can be made into a prompt.
     pub(crate) chat_template: bool,
 }
+
+impl Model {
+    /// Memory of the loaded model with a KV cache of `context_tokens` in all slots together. An
+    /// estimate: caches of quantised or windowed attention are smaller; a measurement corrects it.
+    pub(crate) fn memory_bytes(&self, context_tokens: u64) -> u64 {
+        let working = self.shape.working_bytes(context_tokens);
+        self.weight_bytes.saturating_add(working).saturating_add(self.engine_bytes)
+    }
+}
+
+/// Code, tokenizer and HTTP server of llama.cpp.
+const PROCESS_BYTES: u64 = 32 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModelError {
@@ -34,11 +51,25 @@ pub(crate) enum ModelError {
         "the model file `{path}` is cut short: it has {found} bytes, its tensors end at {expected}"
     )]
     Truncated { path: PathBuf, found: u64, expected: u64 },
+    #[error("the model `{path}` is not a folder, which this engine loads")]
+    NotFolder { path: PathBuf },
+    #[error("the model folder `{path}` has no {what}")]
+    Missing { path: PathBuf, what: &'static str },
+    #[error("`{path}` is not what it should be: {message}")]
+    Malformed { path: PathBuf, message: String },
 }
 
-/// Reads the header of a GGUF file, and the sizes of those that belong to it. Blocks for as long as
-/// the file system does.
-pub(crate) fn inspect(path: &Path) -> Result<Model, ModelError> {
+/// Looks at the files that an engine is to load. Blocks for as long as the file system does.
+pub(crate) fn inspect(engine: &Engine, path: &Path) -> Result<Model, ModelError> {
+    match engine {
+        Engine::Llamacpp => gguf_file(path),
+        Engine::Vllm | Engine::Tgi => folder::inspect(path),
+        Engine::Triton(model) => folder::inspect_repository(path, &model.model),
+    }
+}
+
+/// Reads the header of a GGUF file, and the sizes of those that belong to it.
+fn gguf_file(path: &Path) -> Result<Model, ModelError> {
     let own = || path.to_owned();
     let open = |source| ModelError::Open { path: own(), source };
     // Asked by name first: opening a pipe would wait for its writer.
@@ -67,6 +98,7 @@ pub(crate) fn inspect(path: &Path) -> Result<Model, ModelError> {
     Ok(Model {
         weight_bytes,
         shape: Shape::of(&header),
+        engine_bytes: PROCESS_BYTES,
         chat_template: header.text("tokenizer.chat_template").is_some(),
     })
 }

@@ -7,13 +7,14 @@ mod orders;
 mod reach;
 mod reload;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adapter_api::Adapter;
 use config_schema::{EngineSource, ManagerConfig, PoolConfig, Residency};
-use llamacpp::LlamaCpp;
 use pool_api::ReplicaState;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::devices::Devices;
+use crate::dialect;
 use crate::digest::Digests;
 use crate::engine::{EngineCommand, Environment, Ports, Process};
 use crate::host::Host;
@@ -89,7 +91,7 @@ pub(crate) struct ReplicaTask {
     started: Instant,
     process: Option<Process>,
     /// Where the present incarnation is reached.
-    engine: Option<Arc<LlamaCpp>>,
+    engine: Option<Arc<dyn Adapter>>,
     at: Option<Reach>,
     /// The memory of the engine that runs, or is about to.
     hold: Option<Hold>,
@@ -324,7 +326,9 @@ impl ReplicaTask {
     }
 
     fn reach(&mut self, at: Option<Reach>) {
-        self.engine = at.as_ref().map(|it| Arc::new(LlamaCpp::new(&it.url(), it.key())));
+        let dialect = dialect::engine(&self.pool);
+        let connect = |it: &Reach| engines::connect(&dialect, &it.url(), it.key());
+        self.engine = at.as_ref().map(connect);
         self.at = at;
     }
 
@@ -350,8 +354,9 @@ impl ReplicaTask {
             return Ok(candidate.process);
         }
         let at = self.site.ports.allocate().map_err(|it| it.to_string())?;
-        let mask = self.site.devices.mask(&self.pool.devices);
-        let command = EngineCommand::new(&self.pool, &at, &self.site.environment, mask)?;
+        let needs = self.site.host.needs(self.pool_index, self.index);
+        let grant = self.site.devices.grant(&self.pool.devices, &needs);
+        let command = EngineCommand::new(&self.pool, &at, &self.site.environment, &grant)?;
         self.note(&at).await?;
         let door = self.site.kept.door(&self.replica_id(), at.port);
         let process =
@@ -370,7 +375,7 @@ impl ReplicaTask {
         // On nobody's tracker: a file system that hangs must not keep the daemon from stopping.
         tokio::task::spawn_blocking(move || {
             // A file that cannot be read is the check's to report.
-            let digest = site.digests.of_file(&model, &site.stop).ok();
+            let digest = site.digests.of_model(&model, &site.stop).ok();
             site.host.update(pool, replica, |it| it.model_digest = digest);
         });
     }
@@ -383,7 +388,7 @@ impl ReplicaTask {
         format!("{}-{}", self.pool.id, self.index)
     }
 
-    fn ask<F>(&mut self, question: impl FnOnce(Arc<LlamaCpp>) -> F)
+    fn ask<F>(&mut self, question: impl FnOnce(Arc<dyn Adapter>) -> F)
     where
         F: Future<Output = Event> + Send + 'static,
     {
@@ -395,10 +400,15 @@ impl ReplicaTask {
     /// Writes what is known into the host's table.
     fn publish(&self) {
         let supervisor = &self.supervisor;
-        let slots_max = match self.pool.source {
-            EngineSource::External { slots: Some(slots), .. } => slots.get(),
-            EngineSource::External { slots: None, .. } | EngineSource::Managed { .. } => u32::MAX,
+        // Of what the engine does not say, the configuration does; of an external one less may be used.
+        let (configured, context_tokens) = match self.pool.source {
+            EngineSource::External { slots, context_tokens, .. } => (slots, context_tokens),
+            EngineSource::Managed { slots, context_tokens, .. } => {
+                (Some(slots), Some(context_tokens))
+            }
         };
+        let limit = configured.map_or(u32::MAX, NonZeroU32::get);
+        let context_tokens = context_tokens.map_or(0, NonZeroU32::get);
         self.site.host.update(self.pool_index, self.index, |it| {
             it.state = supervisor.state();
             it.load = load::told(supervisor);
@@ -410,8 +420,8 @@ impl ReplicaTask {
             it.engine_key = self.at.as_ref().and_then(|it| it.key().map(str::to_owned));
             if let Some(properties) = supervisor.properties() {
                 it.engine_version = Some(properties.engine_version.clone());
-                it.slots = properties.slots.min(slots_max);
-                it.context_tokens = properties.context_tokens;
+                it.slots = properties.slots.unwrap_or(limit).min(limit);
+                it.context_tokens = properties.context_tokens.unwrap_or(context_tokens);
                 it.chat_template = properties.chat_template;
             }
         });

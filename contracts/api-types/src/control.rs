@@ -265,7 +265,8 @@ pub struct ModelCapability {
     pub ctx_max: u32,
     pub slots: u32,
     pub workloads: Vec<String>,
-    /// `messages`, `token_ids`, `stop_sequences`, `seed`.
+    /// `stop_sequences`, `messages`, `token_ids`, `return_token_ids`, and the sampler settings that the
+    /// engine knows, as they are called in requests.
     pub features: Vec<String>,
 }
 

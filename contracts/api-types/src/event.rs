@@ -67,6 +67,9 @@ pub struct Started {
     /// Counts from 1.
     pub attempt: u32,
     pub seed: u32,
+    /// Settings of the sampler profile that the engine has no word for; they are off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings_left_out: Vec<String>,
 }
 
 /// One or more generated tokens.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::document::TritonDoc;
+
 /// Ports of the two daemons when none is configured.
 pub(crate) const ORCHESTRATOR_PORT: u16 = 8420;
 pub(crate) const MANAGER_PORT: u16 = 8421;
@@ -310,12 +312,35 @@ pub enum Residency {
 pub enum EngineKind {
     /// llama.cpp's `llama-server`.
     Llamacpp,
+    /// vLLM's API server.
+    Vllm,
+    /// The router of text-generation-inference.
+    Tgi,
+    /// Triton Inference Server.
+    Triton,
+}
+
+/// Names of a Triton model's inputs and outputs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TritonNames {
+    /// Those of the vLLM backend.
+    #[default]
+    Vllm,
+    /// Those of TensorRT-LLM's LLM-API model.
+    Tensorrtllm,
+    /// Those of TensorRT-LLM's older ensemble.
+    TensorrtllmEnsemble,
+    /// Those in `custom`.
+    Custom,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct PoolConfig {
     pub id: String,
     pub engine: EngineKind,
+    /// There for engine `triton`.
+    pub triton: Option<TritonDoc>,
     pub source: EngineSource,
     pub model_id: String,
     pub model_aliases: Vec<String>,
@@ -361,6 +386,8 @@ pub enum EngineSource {
         key_file: Option<PathBuf>,
         /// `None`: what the engine says.
         slots: Option<NonZeroU32>,
+        /// `None`: what the engine says.
+        context_tokens: Option<NonZeroU32>,
     },
 }
 

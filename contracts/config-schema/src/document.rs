@@ -3,16 +3,18 @@
 //! A doc comment here is what an operator reads in the schema. What a value must look like stands
 //! beside it and is checked from the schema; defaults stand in `config.rs`.
 
-use std::collections::BTreeMap;
+mod pool;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+pub(crate) use self::pool::PoolDoc;
+pub use self::pool::{TritonCustomDoc, TritonDoc};
 use crate::config::{
-    ClassMode, DeviceKind, EngineKind, FullPolicy, OnExceed, OnManagerExit, PreemptionMode,
-    Profile, Residency,
+    ClassMode, DeviceKind, FullPolicy, OnExceed, OnManagerExit, PreemptionMode, Profile,
 };
 use crate::format::{ADDRESS, BASE_URL, DIGEST, IDENTIFIER, IP, LOG_FILTER};
 
@@ -335,113 +337,6 @@ pub struct DeviceDoc {
     /// Memory that no model is given; left out: 256 on GPUs, 0 on `cpu`.
     #[serde(default)]
     pub margin_mib: Option<u64>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PoolDoc {
-    /// The name in logs, metrics and `/v1/pools`.
-    #[schemars(extend("format" = IDENTIFIER))]
-    pub id: String,
-    /// The program that serves the model.
-    pub engine: EngineKind,
-    /// The model that the engines of this pool serve.
-    pub model: ModelDoc,
-    /// Ids from `devices`; left out: the only device there is.
-    #[schemars(length(min = 1))]
-    pub devices: Option<Vec<String>>,
-    /// How the model is spread over several devices, as whole ratios in their order.
-    #[serde(default)]
-    #[schemars(length(min = 1), inner(range(min = 1, max = 1000)))]
-    pub split: Option<Vec<u32>>,
-    /// Whether the model is always loaded.
-    #[serde(default)]
-    pub residency: Option<Residency>,
-    /// Overrides `swap.idle_ttl_ms` for this model.
-    #[serde(default)]
-    pub idle_ttl_ms: Option<u64>,
-    /// Engine processes of this pool.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    pub replicas: Option<u32>,
-    /// Sequences that one engine runs at once; left out: 2, or what an external server says.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
-    pub slots: Option<u32>,
-    /// A server that somebody else runs; excludes `bin`, `flags` and `env`.
-    #[serde(default)]
-    pub external: Option<ExternalDoc>,
-    /// Engine program: a path, or a name that is looked up on PATH.
-    #[serde(default)]
-    pub bin: Option<PathBuf>,
-    /// Further command-line arguments of the engine.
-    #[serde(default)]
-    #[schemars(extend("writeOnly" = true))]
-    pub flags: Vec<String>,
-    /// Further environment of the engine.
-    #[serde(default)]
-    #[schemars(extend("writeOnly" = true))]
-    pub env: BTreeMap<String, String>,
-    /// User of this machine that the engine runs as; only root can start one for somebody else. Left
-    /// out: the manager's own.
-    #[serde(default)]
-    #[schemars(extend("format" = IDENTIFIER))]
-    pub user: Option<String>,
-    /// Longest time of a load without any progress, in ms.
-    #[serde(default)]
-    pub start_timeout_ms: Option<u64>,
-    /// Time between SIGTERM and SIGKILL, in ms.
-    #[serde(default)]
-    pub stop_grace_ms: Option<u64>,
-    /// When an engine that has ended is started again.
-    #[serde(default)]
-    pub restart: RestartDoc,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ExternalDoc {
-    /// Base URL: `http://host:port`.
-    #[schemars(extend("format" = BASE_URL, "examples" = ["http://127.0.0.1:8421"]))]
-    pub url: String,
-    /// File that holds the engine's key.
-    pub key_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelDoc {
-    /// The name callers use.
-    #[schemars(length(min = 1))]
-    pub id: String,
-    /// Further names that callers may use.
-    #[serde(default)]
-    pub aliases: Vec<String>,
-    /// Model file; needed unless the engine is external.
-    #[schemars(length(min = 1))]
-    pub path: Option<PathBuf>,
-    /// Context of one slot, in tokens.
-    #[schemars(range(min = 1))]
-    pub context_tokens: Option<u32>,
-    /// Memory that the loaded model takes on all devices together; left out: estimated from the
-    /// file, then measured.
-    #[schemars(range(min = 1))]
-    pub memory_mib: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RestartDoc {
-    /// First wait before a restart, in ms; it doubles each time.
-    pub backoff_ms: Option<u64>,
-    /// Longest wait before a restart, in ms.
-    pub backoff_max_ms: Option<u64>,
-    /// Failures in a row after which the engine is given up for `breaker_ms`, then tried once.
-    #[schemars(range(min = 1))]
-    pub breaker_failures: Option<u32>,
-    /// How long an engine that was given up rests, in ms.
-    #[schemars(range(min = 1))]
-    pub breaker_ms: Option<u64>,
 }
 
 fn addresses(_: &mut SchemaGenerator) -> Schema {

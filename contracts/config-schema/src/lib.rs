@@ -23,9 +23,10 @@ pub use config::{
     ApiKey, Bind, Class, ClassMode, Classes, Config, DEFAULT_TENANT, Deadlines, Device, DeviceKind,
     EngineKind, EngineSource, Fairness, FullPolicy, Limits, LogConfig, ManagerConfig, ManagerRef,
     ModelCost, OnExceed, OnManagerExit, PoolConfig, Preemption, PreemptionMode, Profile,
-    QueueConfig, Residency, Restart, Retention, Sse, StreamConfig, Swap, Tenant, Watchdog,
+    QueueConfig, Residency, Restart, Retention, Sse, StreamConfig, Swap, Tenant, TritonNames,
+    Watchdog,
 };
-pub use document::Document;
+pub use document::{Document, TritonCustomDoc, TritonDoc};
 pub use parse::{load, parse, pointer};
 pub use problem::{ConfigError, LoadError, Problem};
 pub use schema::json_schema;

@@ -213,6 +213,7 @@ fn pool(doc: PoolDoc, devices: &[Device]) -> PoolConfig {
             url: external.url,
             key_file: external.key_file,
             slots: doc.slots.and_then(NonZeroU32::new),
+            context_tokens: doc.model.context_tokens.and_then(NonZeroU32::new),
         },
         None => EngineSource::Managed {
             bin: doc.bin,
@@ -229,6 +230,7 @@ fn pool(doc: PoolDoc, devices: &[Device]) -> PoolConfig {
     PoolConfig {
         id: doc.id,
         engine: doc.engine,
+        triton: doc.triton,
         source,
         model_id: doc.model.id,
         model_aliases: doc.model.aliases,

@@ -3,11 +3,13 @@
 //! The two daemons ship together, so this contract is lockstep: no field is optional for the sake
 //! of an older peer. Durations and sizes carry their unit in their name.
 
+mod engine;
 mod job;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use engine::{Engine, TritonCustom, TritonFields, TritonModel, TritonSettings};
 pub use job::{Job, JobError, JobList, JobRequest, JobState, Order};
 
 /// One server-sent event of `GET /v1/watch`; its `data:` field carries this as JSON.
@@ -41,8 +43,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pool {
     pub pool_id: String,
-    /// `llamacpp`, `vllm`, `tgi` or `triton`.
-    pub engine: String,
+    pub engine: Engine,
     pub origin: Origin,
     pub model_id: String,
     pub model_aliases: Vec<String>,

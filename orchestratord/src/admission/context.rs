@@ -8,6 +8,7 @@ use api_types::{
 };
 use orchestrator_core::{PoolChoice, PoolId};
 
+use super::features::restrict;
 use super::{Refusal, Valid};
 use crate::fleet::{Fleet, Model, NotResolved, engine_id};
 use crate::task::{Input, Job};
@@ -25,7 +26,8 @@ pub(crate) async fn prepare(valid: Valid, fleet: &Fleet) -> Result<Job, Refusal>
     let request = valid.request;
     let model = resolve(fleet, request.model_ref.as_deref())?;
     let input = input(&request);
-    let pools = pools(fleet, model, request.placement.as_ref())?;
+    let mut pools = pools(fleet, model, request.placement.as_ref())?;
+    restrict(&mut pools, (&request, valid.seed_named), fleet, model)?;
     let (prompt_tokens, max_tokens) = budget(model, &input, request.max_tokens).await?;
     let default = if valid.streams { OnDisconnect::Cancel } else { OnDisconnect::Detach };
     Ok(Job {
@@ -165,10 +167,10 @@ async fn count(adapter: &dyn adapter_api::Adapter, input: &Input) -> Result<u32,
     let tokens = match input {
         Input::Prompt(Prompt::Text(text)) => adapter.tokenize(text).await?.len(),
         Input::Prompt(Prompt::TokenIds(ids)) => ids.len(),
-        Input::Messages(messages) => {
-            let prompt = adapter.apply_template(messages).await?;
-            adapter.tokenize(&prompt).await?.len()
-        }
+        Input::Messages(messages) => match adapter.apply_template(messages, "").await? {
+            Prompt::Text(text) => adapter.tokenize(&text).await?.len(),
+            Prompt::TokenIds(ids) => ids.len(),
+        },
     };
     Ok(small(tokens))
 }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{Refusal, Valid, seed_of};
+use crate::fleet::ENGINES;
 
 /// A request that asks for more is a mistake; contexts are far below.
 const MAX_TOKENS_MAX: u32 = 1 << 20;
@@ -67,11 +68,12 @@ pub(crate) fn validate(mut request: TaskRequest, streams: bool) -> Result<Valid,
         return Err(Refusal::invalid(found.0));
     }
     let id = request.task_id.unwrap_or_else(Uuid::new_v4);
+    let seed_named = request.seed.is_some();
     let seed = request.seed.unwrap_or_else(|| seed_of(id));
     request.task_id = Some(id);
     request.seed = Some(seed);
     request.sampler_profile_version.get_or_insert_with(|| SAMPLER_PROFILE.into());
-    Ok(Valid { id, request, seed, streams })
+    Ok(Valid { id, request, seed, seed_named, streams })
 }
 
 struct Findings(Vec<Detail>);
@@ -264,7 +266,8 @@ impl Findings {
             SAMPLER_PROFILE,
         );
         if let Some(engine) = &request.engine {
-            self.check(engine == "llamacpp", "/engine", engine, "llamacpp");
+            let known = ENGINES.contains(&engine.as_str());
+            self.check(known, "/engine", engine, "llamacpp, vllm, tgi or triton");
         }
         let labels = &request.labels;
         self.check(labels.len() <= LABELS_MAX, "/labels", labels.len(), "at most 8 labels");

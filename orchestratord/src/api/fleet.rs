@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use adapter_api::Features;
 use api_types::{
     API_VERSION, Capabilities, Device, DeviceList, EngineCapability, ErrorCode, ModelCapability,
     ModelList, ModelState, Pool, PoolHealth, PoolHealthMetrics, PoolList, Replica, ReplicaSet,
@@ -123,7 +124,7 @@ pub(super) async fn replica_sets(State(app): State<App>) -> Json<ReplicaSetList>
         for (replica, id) in view.pool.replicas.iter().zip(&view.replica_ids) {
             let fresh = ReplicaSet {
                 model_id: view.pool.model_id.clone(),
-                engine: view.pool.engine.clone(),
+                engine: view.pool.engine.name().into(),
                 engine_version: replica.engine_version.clone(),
                 model_digest: replica.model_digest.clone(),
                 context_tokens: replica.context_tokens,
@@ -164,15 +165,15 @@ pub(super) async fn capabilities(State(app): State<App>) -> Json<Capabilities> {
     let mut engines: BTreeMap<&str, EngineCapability> = BTreeMap::new();
     for view in &fleet.pools {
         let pool = &view.pool;
-        let engine = engines.entry(&pool.engine).or_insert_with(|| EngineCapability {
-            engine: pool.engine.clone(),
+        let engine = engines.entry(pool.engine.name()).or_insert_with(|| EngineCapability {
+            engine: pool.engine.name().into(),
             versions: Vec::new(),
             models: Vec::new(),
         });
         let versions = pool.replicas.iter().filter_map(|it| it.engine_version.clone());
         let versions: BTreeSet<_> = versions.chain(engine.versions.drain(..)).collect();
         engine.versions = versions.into_iter().collect();
-        engine.models.push(model_capability(pool));
+        engine.models.push(model_capability(pool, &view.features));
     }
     Json(Capabilities {
         api_version: API_VERSION.into(),
@@ -184,17 +185,21 @@ pub(super) async fn capabilities(State(app): State<App>) -> Json<Capabilities> {
     })
 }
 
-fn model_capability(pool: &pool_api::Pool) -> ModelCapability {
-    let mut features = vec!["token_ids", "stop_sequences", "seed"];
-    if pool.replicas.iter().any(|it| it.chat_template) {
-        features.push("messages");
-    }
+fn model_capability(pool: &pool_api::Pool, can: &Features) -> ModelCapability {
+    let templated = can.messages && pool.replicas.iter().any(|it| it.chat_template);
+    let optional = [
+        (templated, "messages"),
+        (can.token_ids, "token_ids"),
+        (can.answer_ids, "return_token_ids"),
+    ];
+    let optional = optional.into_iter().filter(|it| it.0).map(|it| it.1);
+    let features = ["stop_sequences"].into_iter().chain(optional).chain(can.settings.clone());
     ModelCapability {
         model_id: pool.model_id.clone(),
         ctx_max: pool.replicas.iter().map(|it| it.context_tokens).max().unwrap_or(0),
         slots: pool.replicas.iter().map(|it| it.slots).sum(),
         workloads: vec!["completion".into()],
-        features: features.into_iter().map(str::to_owned).collect(),
+        features: features.map(str::to_owned).collect(),
     }
 }
 
@@ -215,7 +220,7 @@ fn pool(view: &PoolView, busy: &Busy) -> Pool {
     };
     Pool {
         pool_id: pool.pool_id.clone(),
-        engine: pool.engine.clone(),
+        engine: pool.engine.name().into(),
         origin: match pool.origin {
             Origin::Managed => "managed".into(),
             Origin::External => "external".into(),

@@ -194,6 +194,7 @@ fn announce(attempt: &Attempt, stream: &mut Stream) {
         stream.log.event("resumed", &resumed);
         return;
     }
+    let left_out = attempt.record.job.sampling.beyond(&attempt.replica.features);
     let started = Started {
         queue_position: stream.progress.queue_position,
         predicted_start_ms: stream.progress.predicted_start_ms,
@@ -207,6 +208,7 @@ fn announce(attempt: &Attempt, stream: &mut Stream) {
         kv_warmth,
         attempt: attempt.run.attempt.0,
         seed: attempt.record.job.seed,
+        settings_left_out: left_out.into_iter().map(str::to_owned).collect(),
     };
     stream.log.event("started", &started);
 }

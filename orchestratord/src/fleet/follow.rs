@@ -49,7 +49,7 @@ pub(crate) async fn follow(manager: usize, url: String, token: Option<String>, h
 
 async fn connect(http: &EngineHttp) -> Result<EngineBody, EngineError> {
     let limit_ms = 3 * HEARTBEAT_MS;
-    let answer = timeout(SILENCE_MAX, http.stream(Method::GET, "/v1/watch", None)).await;
+    let answer = timeout(SILENCE_MAX, http.stream(Method::GET, "/v1/watch", None, None)).await;
     let (status, body) = answer.unwrap_or(Err(EngineError::Timeout { limit_ms }))?;
     match status {
         StatusCode::OK => Ok(body),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use adapter_api::Adapter;
+use adapter_api::{Adapter, Features};
 use orchestrator_core::{Availability, ModelId, PoolId, ReplicaId};
 use pool_api::{Device, Pool};
 use tokio::sync::watch;
@@ -28,6 +28,7 @@ pub(crate) struct PoolView {
     /// In the order of the pool's replicas.
     pub(crate) replica_ids: Vec<ReplicaId>,
     pub(crate) adapters: Vec<Option<Arc<dyn Adapter>>>,
+    pub(crate) features: Features,
 }
 
 pub(crate) struct DeviceView {
@@ -135,6 +136,7 @@ impl Directory {
             reachable: self.managers[manager].contact == Contact::Live,
             commander: Arc::clone(&self.managers[manager].commander),
             adapters: replica_ids.iter().map(adapter).collect(),
+            features: engines::features(&pool.engine),
             replica_ids,
         }
     }
@@ -160,8 +162,9 @@ impl Directory {
         model.aliases.extend(pool.model_aliases.iter().cloned());
         model.aliases.sort();
         model.aliases.dedup();
-        if !model.engines.contains(&pool.engine) {
-            model.engines.push(pool.engine.clone());
+        let engine = pool.engine.name().to_owned();
+        if !model.engines.contains(&engine) {
+            model.engines.push(engine);
         }
         for (replica, adapter) in pool.replicas.iter().zip(&view.adapters) {
             model.context_tokens = model.context_tokens.max(replica.context_tokens);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adapter_api::{ChatMessage, Generate, Prompt, Sampling};
+use adapter_api::{ChatMessage, Features, Generate, Prompt, Sampling};
 use api_types::{KvHint, Priority, TaskRequest};
 use orchestrator_core::{EngineId, ModelId, PoolChoice};
 
@@ -63,6 +63,7 @@ impl Job {
     pub(crate) fn generate(
         &self,
         prompt: Prompt,
+        features: &Features,
         kept: u32,
         attempt: u32,
         correlation_id: &str,
@@ -73,8 +74,10 @@ impl Job {
             prompt,
             max_tokens: self.max_tokens.saturating_sub(kept),
             seed: u32::try_from(seed).expect("a remainder below 2^32"),
-            sampling: self.sampling,
+            sampling: self.sampling.within(features),
             stop: self.canonical.stop.clone().unwrap_or_default(),
+            constraint: None,
+            answer_ids: self.canonical.return_token_ids,
             reuse_prefix: self.canonical.kv_hint == KvHint::Reuse,
             correlation_id: correlation_id.to_owned(),
         }

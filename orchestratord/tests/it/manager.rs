@@ -138,7 +138,7 @@ fn device(memory_bytes: u64) -> Device {
 pub(crate) fn pool(id: &str, model: &str, endpoint: &str, slots: u32) -> Pool {
     Pool {
         pool_id: id.into(),
-        engine: "llamacpp".into(),
+        engine: pool_api::Engine::Llamacpp,
         origin: Origin::Managed,
         model_id: model.into(),
         model_aliases: vec![format!("{model}-alias")],

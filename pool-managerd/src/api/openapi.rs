@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http_shell::contract::{Common, Facts, Header, complete};
 use pool_api::{
-    Device, DeviceHealth, ErrorBody, Job, JobList, JobRequest, JobState, MemoryNeed, Order, Origin,
-    Pool, Replica, ReplicaState, Residency, Snapshot, WatchEvent,
+    Device, DeviceHealth, Engine, ErrorBody, Job, JobList, JobRequest, JobState, MemoryNeed, Order,
+    Origin, Pool, Replica, ReplicaState, Residency, Snapshot, WatchEvent,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -180,7 +180,7 @@ fn snapshot() -> Snapshot {
     };
     let pool = Pool {
         pool_id: "gpu0".into(),
-        engine: "llamacpp".into(),
+        engine: Engine::Llamacpp,
         origin: Origin::Managed,
         model_id: "qwen2.5-0.5b-instruct".into(),
         model_aliases: vec!["small".into()],

@@ -1,11 +1,13 @@
-//! The command line and environment of a managed llama-server.
+//! The command line and environment of a managed engine.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use config_schema::{EngineSource, PoolConfig};
 
+use super::template::Template;
 use super::{Environment, KeyedPort};
+use crate::devices::Grant;
 
 /// What an engine may see of our environment: where programs, libraries, caches and devices are.
 /// Nothing else, so that secrets in ours stay ours and an engine runs alike under a shell and a
@@ -63,43 +65,20 @@ impl EngineCommand {
         pool: &PoolConfig,
         at: &KeyedPort,
         inherited: &Environment,
-        mask: Vec<(&'static str, String)>,
+        grant: &Grant,
     ) -> Result<Self, String> {
-        let EngineSource::Managed {
-            bin, flags, env, user, model_path, context_tokens, slots, ..
-        } = &pool.source
-        else {
+        let EngineSource::Managed { flags, env, user, .. } = &pool.source else {
             return Err("an external pool has no process".into());
         };
         let user = user.as_deref().map(User::named).transpose()?;
-        // The server divides its context evenly among its slots, but only when their number is
-        // given: its automatic choice lets them overcommit one pool and fail together.
-        let total = u64::from(context_tokens.get()) * u64::from(slots.get());
-        let mut arguments: Vec<OsString> = vec!["-m".into(), model_path.into()];
-        let fixed = [
-            ("--host", at.host()),
-            ("--port", at.port.to_string()),
-            ("--alias", pool.model_id.clone()),
-            ("-c", total.to_string()),
-            ("-np", slots.to_string()),
-            // A stream that is cut by SIGTERM closes at the next ping; the default is 30 s.
-            ("--sse-ping-interval", "2".to_owned()),
-        ];
-        for (name, value) in fixed {
-            arguments.extend([name.into(), value.into()]);
-        }
-        arguments.extend(["--metrics", "--slots", "--jinja"].map(OsString::from));
-        if let Some(split) = &pool.split {
-            let ratios: Vec<String> = split.iter().map(ToString::to_string).collect();
-            arguments.extend(["-ts".into(), ratios.join(",").into()]);
-        }
+        let template = Template::of(pool, at, grant).ok_or("an external pool has no process")?;
+        let Template { program, mut arguments, environment: own } = template;
         arguments.extend(flags.iter().map(OsString::from));
         let mut environment = inherited.clone();
+        let named = |(name, value): (&'static str, String)| (name.to_owned(), value);
+        environment.extend(own.into_iter().map(named));
         environment.extend(env.clone());
-        environment.extend(mask.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        // Not on the command line, where every user of the machine could read it.
-        environment.insert("LLAMA_API_KEY".into(), at.key.clone());
-        let program = bin.clone().unwrap_or_else(|| "llama-server".into());
+        environment.extend(grant.mask.iter().cloned().map(named));
         Ok(Self { program, arguments, environment, user })
     }
 }

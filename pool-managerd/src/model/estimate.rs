@@ -5,7 +5,7 @@ use super::gguf::Gguf;
 /// The numbers of a transformer that decide its memory; 0 where the file does not tell.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// Bytes of keys and values that one token leaves in all layers, as f16.
+    /// Bytes of keys and values that one token leaves in all layers.
     pub(crate) kv_bytes_per_token: u64,
     pub(crate) embedding: u64,
     pub(crate) vocabulary: u64,
@@ -18,8 +18,6 @@ const MICRO_BATCH: u64 = 512;
 const ROWS: u64 = 8;
 const F32: u64 = 4;
 const F16: u64 = 2;
-/// Code, tokenizer, HTTP server.
-const PROCESS_BYTES: u64 = 32 << 20;
 
 impl Shape {
     pub(super) fn of(file: &Gguf) -> Self {
@@ -40,13 +38,11 @@ impl Shape {
         }
     }
 
-    /// Memory of weights, KV cache of `context_tokens` in all slots together, and buffers: layers ×
-    /// KV heads × (key + value) × 2 bytes a token, and one micro-batch of activations and logits.
-    /// Caches of quantised or windowed attention are smaller; a measurement corrects it.
-    pub(crate) fn memory_bytes(&self, weight_bytes: u64, context_tokens: u64) -> u64 {
+    /// KV cache of `context_tokens` in all slots together, and buffers: layers × KV heads × (key +
+    /// value) × the bytes of a number a token, and one micro-batch of activations and logits.
+    pub(super) fn working_bytes(&self, context_tokens: u64) -> u64 {
         let kv = self.kv_bytes_per_token.saturating_mul(context_tokens);
         let row = self.embedding.saturating_mul(ROWS).saturating_add(self.vocabulary);
-        let compute = MICRO_BATCH.saturating_mul(F32).saturating_mul(row);
-        [kv, compute, PROCESS_BYTES].into_iter().fold(weight_bytes, u64::saturating_add)
+        kv.saturating_add(MICRO_BATCH.saturating_mul(F32).saturating_mul(row))
     }
 }

@@ -1,5 +1,6 @@
 //! What model files are refused for, and what is made of those that are fit.
 
+use pool_api::Engine;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
@@ -48,7 +49,7 @@ fn told(bytes: &[u8]) -> Result<Model, ModelError> {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model.gguf");
     std::fs::write(&path, bytes).unwrap();
-    inspect(&path)
+    inspect(&Engine::Llamacpp, &path)
 }
 
 fn refused(bytes: &[u8]) -> String {
@@ -60,7 +61,7 @@ fn a_pipe_is_refused_without_waiting_for_its_writer() {
     let folder = TempDir::new().unwrap();
     let model = folder.path().join("model.gguf");
     mkfifoat(CWD, &model, Mode::RUSR).unwrap();
-    let refused = inspect(&model);
+    let refused = inspect(&Engine::Llamacpp, &model);
     assert!(matches!(refused, Err(ModelError::NotFile { .. })), "{refused:?}");
 }
 
@@ -110,9 +111,9 @@ fn memory_grows_with_layers_heads_and_context() {
     assert_eq!(model.shape.kv_bytes_per_token, 131_072);
     assert_eq!((model.shape.embedding, model.shape.vocabulary), (4_096, 2));
     assert!(model.chat_template);
-    let [small, large] = [1_024, 9_216].map(|it| model.shape.memory_bytes(1 << 30, it));
+    let [small, large] = [1_024, 9_216].map(|it| model.memory_bytes(it));
     assert_eq!(large - small, 1 << 30);
-    assert!((1 << 30) + (128 << 20) < small, "{small}");
+    assert!(128 << 20 < small - model.weight_bytes, "{small}");
 }
 
 #[test]
@@ -123,8 +124,67 @@ fn the_parts_of_a_split_model_count_together() {
     for it in 1..=3 {
         std::fs::write(part(it), &header).unwrap();
     }
-    assert_eq!(inspect(&part(1)).unwrap().weight_bytes, 3 * header.len() as u64);
+    assert_eq!(inspect(&Engine::Llamacpp, &part(1)).unwrap().weight_bytes, 3 * header.len() as u64);
     std::fs::remove_file(part(2)).unwrap();
-    let missing = inspect(&part(1)).unwrap_err().to_string();
+    let missing = inspect(&Engine::Llamacpp, &part(1)).unwrap_err().to_string();
     assert!(missing.contains("m-00002-of-00003.gguf"), "{missing}");
+}
+
+/// A folder as Hugging Face's models have it, with one tensor of `data` bytes.
+fn folder(data: usize) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let header = format!(r#"{{"w":{{"dtype":"F16","shape":[1],"data_offsets":[0,{data}]}}}}"#);
+    let length = (header.len() as u64).to_le_bytes();
+    let file = [&length[..], header.as_bytes(), &vec![0; data]].concat();
+    std::fs::write(folder.path().join("model.safetensors"), file).unwrap();
+    let config = r#"{"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "hidden_size": 4096, "vocab_size": 7, "torch_dtype": "bfloat16"}"#;
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"chat_template": "{{}}"}"#)
+        .unwrap();
+    folder
+}
+
+// OC-POOL-3002, ORCH-3020
+#[test]
+fn a_folder_of_safetensors_tells_its_memory() {
+    let folder = folder(1_000);
+    let model = inspect(&Engine::Vllm, folder.path()).unwrap();
+    assert_eq!(model.shape.kv_bytes_per_token, 131_072);
+    assert_eq!((model.shape.embedding, model.shape.vocabulary), (4_096, 7));
+    assert!(model.chat_template && 1_000 < model.weight_bytes && model.weight_bytes < 1_200);
+    assert_eq!(model.memory_bytes(9_216) - model.memory_bytes(1_024), 1 << 30);
+    // The same file for llama.cpp is refused as what it is not.
+    let refused = inspect(&Engine::Llamacpp, folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("is not a file"), "{refused}");
+}
+
+#[test]
+fn a_folder_that_cannot_work_is_refused() {
+    let refused = |folder: &TempDir| inspect(&Engine::Tgi, folder.path()).unwrap_err().to_string();
+    let cut = folder(1_000);
+    let file = cut.path().join("model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(refused(&cut).contains("is cut short"), "{}", refused(&cut));
+    std::fs::write(&file, u64::MAX.to_le_bytes()).unwrap();
+    assert!(refused(&cut).contains("safetensors header of"), "{}", refused(&cut));
+    std::fs::remove_file(&file).unwrap();
+    assert!(refused(&cut).contains("has no weights"), "{}", refused(&cut));
+    std::fs::remove_file(cut.path().join("config.json")).unwrap();
+    assert!(refused(&cut).contains("config.json"), "{}", refused(&cut));
+}
+
+#[test]
+fn a_repository_without_the_model_is_refused() {
+    let repository = TempDir::new().unwrap();
+    let triton = |model: &str| {
+        let fields = pool_api::TritonFields::Vllm;
+        Engine::Triton(pool_api::TritonModel { model: model.into(), fields })
+    };
+    std::fs::create_dir_all(repository.path().join("m/1")).unwrap();
+    std::fs::write(repository.path().join("m/1/weights"), [0; 700]).unwrap();
+    assert_eq!(inspect(&triton("m"), repository.path()).unwrap().weight_bytes, 700);
+    let refused = inspect(&triton("../m"), repository.path()).unwrap_err().to_string();
+    assert!(refused.contains("has no model `../m`"), "{refused}");
 }

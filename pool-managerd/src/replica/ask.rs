@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapter_api::{
-    Adapter, EngineError, Generate, GenerationEvent, Health, Prompt, Properties, Sampling,
+    Adapter, EngineError, Generate, GenerationEvent, Health, Load, Prompt, Properties, Sampling,
 };
-use llamacpp::LlamaCpp;
 use tokio::time::timeout;
 
 use crate::supervisor::{Answer, Event};
@@ -20,7 +19,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(120);
 const CANCELLED_TOKENS: u32 = 256;
 const IDLE_POLL: Duration = Duration::from_millis(20);
 
-pub(crate) async fn health(engine: Arc<LlamaCpp>) -> Event {
+pub(crate) async fn health(engine: Arc<dyn Adapter>) -> Event {
     let answer = match timeout(HEALTH_LIMIT, engine.health()).await {
         Ok(Ok(Health::Ready)) => Answer::Ready,
         Ok(Ok(Health::Loading)) => Answer::Loading,
@@ -34,8 +33,8 @@ pub(crate) async fn health(engine: Arc<LlamaCpp>) -> Event {
 
 /// The engine's own word that it is ready is not enough: a token must come out of it, a generation
 /// that is cancelled must free its slot, and it must say so.
-pub(crate) async fn probe(engine: Arc<LlamaCpp>) -> Event {
-    let probed = timeout(PROBE_LIMIT, self_test(&engine)).await;
+pub(crate) async fn probe(engine: Arc<dyn Adapter>) -> Event {
+    let probed = timeout(PROBE_LIMIT, self_test(engine.as_ref())).await;
     Event::Probed(match probed {
         Ok(Ok(properties)) => Ok(properties),
         Ok(Err(error)) => Err(error.to_string()),
@@ -44,7 +43,7 @@ pub(crate) async fn probe(engine: Arc<LlamaCpp>) -> Event {
 }
 
 /// An engine that serves already says what it is.
-pub(crate) async fn recognise(engine: Arc<LlamaCpp>) -> Event {
+pub(crate) async fn recognise(engine: Arc<dyn Adapter>) -> Event {
     Event::Probed(match timeout(PROBE_LIMIT, engine.properties()).await {
         Ok(Ok(properties)) => Ok(properties),
         Ok(Err(error)) => Err(error.to_string()),
@@ -52,33 +51,39 @@ pub(crate) async fn recognise(engine: Arc<LlamaCpp>) -> Event {
     })
 }
 
-async fn self_test(engine: &LlamaCpp) -> Result<Properties, EngineError> {
+async fn self_test(engine: &dyn Adapter) -> Result<Properties, EngineError> {
     let properties = engine.properties().await?;
     decode(engine, 1).await?;
     // Dropped at its first token, which closes the connection: the engine must notice.
-    decode(engine, properties.context_tokens.clamp(2, CANCELLED_TOKENS)).await?;
+    let half = properties.context_tokens.map_or(CANCELLED_TOKENS, |it| it / 2);
+    decode(engine, half.clamp(2, CANCELLED_TOKENS)).await?;
     idle(engine).await?;
     Ok(properties)
 }
 
-/// Resolves when the engine says that nothing runs on it.
-pub(crate) async fn await_idle(engine: Arc<LlamaCpp>) -> Event {
-    // An engine that cannot tell is asked until nobody wants to know any more.
-    while idle(&engine).await.is_err() {
+/// Resolves when nothing runs on the engine, as far as it can tell.
+pub(crate) async fn await_idle(engine: Arc<dyn Adapter>) -> Event {
+    // An engine that does not answer is asked until nobody wants to know any more.
+    while idle(engine.as_ref()).await.is_err() {
         tokio::time::sleep(IDLE_POLL).await;
     }
     Event::Idle
 }
 
-async fn idle(engine: &LlamaCpp) -> Result<(), EngineError> {
-    while engine.load().await?.running != 0 {
-        tokio::time::sleep(IDLE_POLL).await;
+async fn idle(engine: &dyn Adapter) -> Result<(), EngineError> {
+    loop {
+        match engine.load().await {
+            Ok(Load { running: 0, .. }) => return Ok(()),
+            Ok(_) => tokio::time::sleep(IDLE_POLL).await,
+            // It never says: whoever asks for work to end knows of his own.
+            Err(EngineError::Unsupported { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
 }
 
 /// Returns at the first token.
-async fn decode(engine: &LlamaCpp, max_tokens: u32) -> Result<(), EngineError> {
+async fn decode(engine: &dyn Adapter, max_tokens: u32) -> Result<(), EngineError> {
     let mut generation = engine
         .submit(Generate {
             prompt: Prompt::Text("1".into()),
@@ -94,6 +99,8 @@ async fn decode(engine: &LlamaCpp, max_tokens: u32) -> Result<(), EngineError> {
                 frequency_penalty: 0.0,
             },
             stop: Vec::new(),
+            constraint: None,
+            answer_ids: false,
             reuse_prefix: false,
             correlation_id: "readiness".into(),
         })

@@ -8,6 +8,7 @@ use pool_api::{LoadProgress, LoadStage, MemoryNeed, ReplicaState};
 use tokio::time::{Instant, sleep};
 
 use super::{Answered, Place, ReplicaTask, Site};
+use crate::dialect;
 use crate::footprint::{alike, corrected, needs};
 use crate::measured::{self, Measurement};
 use crate::model;
@@ -55,7 +56,7 @@ fn look(site: &Site, pool: &PoolConfig) -> Result<Found, String> {
         return Err(trouble.cause);
     }
     let path = pool.model_path().ok_or("an external pool has no model file")?;
-    let model = model::inspect(path).map_err(|it| it.to_string())?;
+    let model = model::inspect(&dialect::engine(pool), path).map_err(|it| it.to_string())?;
     let devices = site.devices.named(&pool.devices);
     alike(pool, &devices)?;
     let known = site.measured.of(&measured::key(pool, path));

@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adapter_api::Adapter;
 use config_schema::{EngineSource, PoolConfig, Residency};
-use llamacpp::LlamaCpp;
 use pool_api::ReplicaState;
 use tokio::time::{Instant, sleep};
 
 use super::{NewModel, ReplicaTask, Site, ask, load};
+use crate::dialect;
 use crate::engine::{EngineCommand, KeyedPort, Process};
 use crate::jobs::error;
 use crate::memory::{Hold, Shortage};
@@ -76,15 +77,15 @@ async fn prepare(
         Shortage::Promised { .. } | Shortage::Used { .. } => NotBeside::NoRoom,
     })?;
     let at = site.ports.allocate().map_err(|it| NotBeside::Failed(it.to_string()))?;
-    let mask = site.devices.mask(&pool.devices);
+    let grant = site.devices.grant(&pool.devices, &found.memory);
     let command =
-        EngineCommand::new(&pool, &at, &site.environment, mask).map_err(NotBeside::Failed)?;
+        EngineCommand::new(&pool, &at, &site.environment, &grant).map_err(NotBeside::Failed)?;
     let door = site.kept.door(&replica, at.port);
     let started = Instant::now();
     let mut process = Process::spawn(&command, &log, &door)
         .await
         .map_err(|it| NotBeside::Failed(it.to_string()))?;
-    let engine = Arc::new(LlamaCpp::new(&at.url(), Some(&at.key)));
+    let engine = engines::connect(&dialect::engine(&pool), &at.url(), Some(&at.key));
     let limit = Duration::from_millis(pool.start_timeout_ms);
     let failed = tokio::select! {
         exit = process.exited() => Some(exit.0),
@@ -100,7 +101,7 @@ async fn prepare(
     }
 }
 
-async fn prove(engine: Arc<LlamaCpp>) -> Result<(), String> {
+async fn prove(engine: Arc<dyn Adapter>) -> Result<(), String> {
     while !matches!(ask::health(Arc::clone(&engine)).await, Event::Answered(Answer::Ready)) {
         sleep(HEALTH_POLL).await;
     }

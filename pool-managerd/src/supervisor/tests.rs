@@ -49,8 +49,8 @@ fn parse(event: &str) -> Event {
     let properties = Properties {
         engine_version: "b1".into(),
         model: "m".into(),
-        context_tokens: 8,
-        slots: 1,
+        context_tokens: Some(8),
+        slots: Some(1),
         chat_template: false,
     };
     match event {

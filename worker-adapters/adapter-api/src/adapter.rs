@@ -15,6 +15,9 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Adapter: Send + Sync {
     fn kind(&self) -> EngineKind;
 
+    /// What requests to this engine can ask for; what is not here fails with `Unsupported`.
+    fn features(&self) -> Features;
+
     /// Asks the engine whether it would serve a request now.
     fn health(&self) -> BoxFuture<'_, Result<Health, EngineError>>;
 
@@ -34,11 +37,13 @@ pub trait Adapter: Send + Sync {
     /// a prompt.
     fn tokenize(&self, text: &str) -> BoxFuture<'_, Result<Vec<u32>, EngineError>>;
 
-    /// The prompt text that the model's chat template makes of `messages`.
+    /// The prompt that the model's chat template makes of `messages`, up to where the assistant
+    /// answers; `answer` is the beginning of that, and may be empty.
     fn apply_template(
         &self,
         messages: &[ChatMessage],
-    ) -> BoxFuture<'_, Result<String, EngineError>>;
+        answer: &str,
+    ) -> BoxFuture<'_, Result<Prompt, EngineError>>;
 }
 
 /// One running generation. Dropping it closes the connection, which is how every engine here is told
@@ -90,11 +95,61 @@ pub struct Properties {
     pub engine_version: String,
     /// The name the engine serves its model under.
     pub model: String,
-    /// Longest prompt plus answer of one slot, in tokens.
-    pub context_tokens: u32,
-    /// Sequences the engine runs at once.
-    pub slots: u32,
+    /// Longest prompt plus answer of one slot, in tokens; `None` where the engine does not tell.
+    pub context_tokens: Option<u32>,
+    /// Sequences the engine runs at once; `None` where it does not tell.
+    pub slots: Option<u32>,
     pub chat_template: bool,
+}
+
+/// What an engine's protocol can express.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Features {
+    /// Conversations, where the model has a template for them.
+    pub messages: bool,
+    /// Prompts of token ids.
+    pub token_ids: bool,
+    /// Answers with token ids.
+    pub answer_ids: bool,
+    /// Answers that are any JSON object.
+    pub json: bool,
+    /// Answers that follow a JSON schema.
+    pub json_schema: bool,
+    /// Answers that follow a grammar.
+    pub grammar: Option<Grammar>,
+    /// Those of [`SETTINGS`] that are more than their neutral value there.
+    pub settings: Vec<&'static str>,
+}
+
+/// The settings of a sampler, by their names in the public API.
+pub const SETTINGS: [&str; 8] = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+];
+
+impl Features {
+    /// Whether the engine has a word for one of [`SETTINGS`].
+    #[must_use]
+    pub fn takes(&self, setting: &str) -> bool {
+        self.settings.contains(&setting)
+    }
+}
+
+/// In what a grammar is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grammar {
+    /// llama.cpp's <https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md>.
+    Gbnf,
+    /// What xgrammar takes: an EBNF close to GBNF.
+    Ebnf,
+    /// A regular expression.
+    Regex,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +171,9 @@ pub struct Generate {
     pub sampling: Sampling,
     /// Texts at which generation ends; they are not part of the answer.
     pub stop: Vec<String>,
+    pub constraint: Option<Constraint>,
+    /// Whether the answer's token ids are wanted.
+    pub answer_ids: bool,
     /// Whether the engine may reuse a cached prefix of earlier requests.
     pub reuse_prefix: bool,
     /// Passed on to the engine's log where it takes one; `[A-Za-z0-9._-]{1,64}`.
@@ -133,6 +191,17 @@ pub struct ChatMessage {
     /// `system`, `user` or `assistant`.
     pub role: String,
     pub content: String,
+}
+
+/// What every answer must look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Constraint {
+    /// Any JSON object.
+    Json,
+    /// The text of a JSON schema.
+    JsonSchema(String),
+    /// In the engine's own notation, see [`Features::grammar`].
+    Grammar(String),
 }
 
 /// Sampler settings; the ranges are checked before they come here.
@@ -154,6 +223,44 @@ pub struct Sampling {
     pub frequency_penalty: f32,
 }
 
+impl Sampling {
+    /// Those of [`SETTINGS`] that are not neutral here and unknown to an engine with these features.
+    #[must_use]
+    pub fn beyond(self, features: &Features) -> Vec<&'static str> {
+        let within = self.within(features);
+        let differ = |a: f32, b: f32| (a - b).abs() > f32::EPSILON;
+        let changed = |setting: &&str| match *setting {
+            "temperature" => differ(self.temperature, within.temperature),
+            "top_p" => differ(self.top_p, within.top_p),
+            "top_k" => self.top_k != within.top_k,
+            "min_p" => differ(self.min_p, within.min_p),
+            "repeat_penalty" => differ(self.repeat_penalty, within.repeat_penalty),
+            "presence_penalty" => differ(self.presence_penalty, within.presence_penalty),
+            "frequency_penalty" => differ(self.frequency_penalty, within.frequency_penalty),
+            // It is no setting of the sampler's.
+            _ => false,
+        };
+        SETTINGS.into_iter().filter(changed).collect()
+    }
+
+    /// As an engine with these features can have it: what it has no word for is neutral.
+    #[must_use]
+    pub fn within(self, features: &Features) -> Self {
+        let or = |setting: &str, value: f32, neutral: f32| {
+            if features.takes(setting) { value } else { neutral }
+        };
+        Self {
+            temperature: or("temperature", self.temperature, 0.0),
+            top_p: or("top_p", self.top_p, 1.0),
+            top_k: if features.takes("top_k") { self.top_k } else { 0 },
+            min_p: or("min_p", self.min_p, 0.0),
+            repeat_penalty: or("repeat_penalty", self.repeat_penalty, 1.0),
+            presence_penalty: or("presence_penalty", self.presence_penalty, 0.0),
+            frequency_penalty: or("frequency_penalty", self.frequency_penalty, 0.0),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum GenerationEvent {
     /// The engine works on the prompt; proof of life before the first token.
@@ -164,7 +271,7 @@ pub enum GenerationEvent {
     Finished { reason: FinishReason, usage: Usage, timings: Timings },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TokenPiece {
     pub text: String,
     /// Tokens in this piece, as the engine counts them.

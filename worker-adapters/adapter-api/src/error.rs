@@ -38,7 +38,22 @@ pub enum EngineError {
     Protocol { message: String },
 }
 
+/// Longest piece of a foreign answer that is quoted in a message.
+const QUOTE_CHARS_MAX: usize = 200;
+
+/// The beginning of a foreign answer, for a message.
+#[must_use]
+pub fn quote(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().take(QUOTE_CHARS_MAX).collect()
+}
+
 impl EngineError {
+    /// The engine sent `body`, which is not its protocol.
+    #[must_use]
+    pub fn protocol(error: &dyn std::fmt::Display, body: &[u8]) -> Self {
+        Self::Protocol { message: format!("{error} in `{}`", quote(body)) }
+    }
+
     /// Whether the same request may be sent again, given that no token was received.
     #[must_use]
     pub fn retriable_before_first_token(&self) -> bool {

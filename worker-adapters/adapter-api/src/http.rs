@@ -69,7 +69,7 @@ impl EngineHttp {
         let answer = async {
             let mut attempt = 1;
             loop {
-                match self.stream(method.clone(), path, body.clone()).await {
+                match self.stream(method.clone(), path, body.clone(), None).await {
                     Err(EngineError::Reset { .. }) if attempt < CALL_ATTEMPTS_MAX => attempt += 1,
                     Err(error) => return Err(error),
                     Ok((status, body)) => return Ok((status, collect(body).await?)),
@@ -81,6 +81,7 @@ impl EngineHttp {
 
     /// Sends a request and resolves with the head of its answer; the body is the caller's to poll,
     /// and dropping it closes the connection. Waits for the head for as long as the caller does.
+    /// `request_id` goes along as `X-Request-Id`, for the engine's log.
     ///
     /// # Errors
     /// `Unreachable` when no connection could be made, `Reset` when it broke.
@@ -89,9 +90,11 @@ impl EngineHttp {
         method: Method,
         path: &str,
         body: Option<Bytes>,
+        request_id: Option<&str>,
     ) -> Result<(StatusCode, EngineBody), EngineError> {
         let base = self.base.as_ref().map_err(Clone::clone)?;
-        let head = self.head(base, &method, path, body.as_ref().map(Bytes::len))?;
+        let body_bytes = body.as_ref().map(Bytes::len);
+        let head = self.head(base, &method, path, request_id, body_bytes)?;
         let mut connection = match self.pool.take() {
             Some(connection) => connection,
             None => Connection::open(&base.address).await?,
@@ -106,6 +109,7 @@ impl EngineHttp {
         base: &Base,
         method: &Method,
         path: &str,
+        request_id: Option<&str>,
         body_bytes: Option<usize>,
     ) -> Result<Vec<u8>, EngineError> {
         let path = format!("{}{path}", base.prefix);
@@ -116,6 +120,10 @@ impl EngineHttp {
         let mut headers = vec![("host", base.address.as_bytes())];
         if let Some(authorization) = &self.authorization {
             headers.push(("authorization", authorization.as_bytes()));
+        }
+        let printable = |it: &&str| it.bytes().all(|byte| byte.is_ascii_graphic());
+        if let Some(request_id) = request_id.filter(printable) {
+            headers.push(("x-request-id", request_id.as_bytes()));
         }
         Ok(head::request(method, &path, &headers, body_bytes))
     }

@@ -6,15 +6,21 @@
 
 mod adapter;
 mod error;
+mod exposition;
+mod generation;
 mod http;
 mod retry;
 mod sse;
+mod stop;
 
 pub use adapter::{
-    Adapter, BoxFuture, ChatMessage, EngineKind, FinishReason, Generate, Generation,
-    GenerationEvent, Health, Load, Prompt, Properties, Sampling, Timings, TokenPiece, Usage,
+    Adapter, BoxFuture, ChatMessage, Constraint, EngineKind, Features, FinishReason, Generate,
+    Generation, GenerationEvent, Grammar, Health, Load, Prompt, Properties, SETTINGS, Sampling,
+    Timings, TokenPiece, Usage,
 };
-pub use error::EngineError;
+pub use error::{EngineError, quote};
+pub use exposition::count;
+pub use generation::{Frames, SseGeneration};
 pub use http::{BodyError, EngineBody, EngineHttp, collect};
 pub use retry::retry;
 pub use sse::{SseDecoder, SseEvent};

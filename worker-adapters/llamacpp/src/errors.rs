@@ -1,11 +1,8 @@
 //! llama-server's error answers, as the classes that callers tell apart.
 
-use adapter_api::EngineError;
+use adapter_api::{EngineError, quote};
 use http::StatusCode;
 use serde::Deserialize;
-
-/// Longest piece of a foreign answer that is quoted in a message.
-const QUOTE_CHARS_MAX: usize = 200;
 
 #[derive(Deserialize)]
 struct Envelope {
@@ -81,12 +78,4 @@ fn classify(status: u16, error: ErrorBody) -> EngineError {
         (500, _) if message.contains("parse_error") => EngineError::BadRequest { message },
         _ => EngineError::Reset { message },
     }
-}
-
-pub(crate) fn protocol(error: &serde_json::Error, body: &[u8]) -> EngineError {
-    EngineError::Protocol { message: format!("{error} in `{}`", quote(body)) }
-}
-
-fn quote(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).chars().take(QUOTE_CHARS_MAX).collect()
 }

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use adapter_api::{EngineError, FinishReason, GenerationEvent, Timings, TokenPiece, Usage};
+use adapter_api::{EngineError, FinishReason, Frames, GenerationEvent, Timings, TokenPiece, Usage};
 use serde::Deserialize;
 
-use crate::errors::{WireError, from_frame, protocol};
+use crate::errors::{WireError, from_frame, from_line};
 
 /// What is used of a frame; text is borrowed where it needs no unescaping.
 #[derive(Deserialize)]
@@ -50,43 +50,53 @@ struct PromptProgress {
     processed: u32,
 }
 
-/// Reads one frame. `predicted` is how many tokens the stream has told of so far; frames may tell of
-/// none or of several.
-pub(crate) fn read(
-    data: &[u8],
-    predicted: &mut u32,
-    events: &mut Vec<GenerationEvent>,
-) -> Result<(), EngineError> {
-    let frame: Frame<'_> = serde_json::from_slice(data).map_err(|it| protocol(&it, data))?;
-    if let Some(error) = frame.error {
-        return Err(from_frame(error));
+/// The frames of one completion. They may tell of no token or of several.
+#[derive(Debug, Default)]
+pub(crate) struct CompletionFrames {
+    /// As of the latest frame.
+    usage: Usage,
+}
+
+impl Frames for CompletionFrames {
+    fn read(&mut self, data: &[u8], events: &mut Vec<GenerationEvent>) -> Result<(), EngineError> {
+        let frame: Frame<'_> =
+            serde_json::from_slice(data).map_err(|it| EngineError::protocol(&it, data))?;
+        if let Some(error) = frame.error {
+            return Err(from_frame(error));
+        }
+        if let Some(progress) = frame.prompt_progress {
+            // Its `tokens` hold a made-up id.
+            let PromptProgress { total, processed } = progress;
+            events.push(GenerationEvent::PromptProgress { processed, total });
+            return Ok(());
+        }
+        let count = frame.tokens_predicted.saturating_sub(self.usage.output_tokens);
+        self.usage.output_tokens += count;
+        self.usage.prompt_tokens = frame.tokens_evaluated;
+        // The last frame has all tokens counted again but may flush held-back text.
+        if !frame.content.is_empty() || (count > 0 && !frame.stop) {
+            let text = frame.content.into_owned();
+            events.push(GenerationEvent::Tokens(TokenPiece { text, count, ids: frame.tokens }));
+        }
+        if frame.stop {
+            let timings = frame.timings.unwrap_or_default();
+            self.usage.cached_tokens = timings.cache_n;
+            events.push(GenerationEvent::Finished {
+                reason: reason(&frame.stop_type, &frame.stopping_word, frame.truncated)?,
+                usage: self.usage,
+                timings: Timings { prefill_ms: timings.prompt_ms, decode_ms: timings.predicted_ms },
+            });
+        }
+        Ok(())
     }
-    if let Some(progress) = frame.prompt_progress {
-        // Its `tokens` hold a made-up id.
-        let PromptProgress { total, processed } = progress;
-        events.push(GenerationEvent::PromptProgress { processed, total });
-        return Ok(());
+
+    fn error_line(&self, value: &[u8]) -> EngineError {
+        from_line(value)
     }
-    let count = frame.tokens_predicted.saturating_sub(*predicted);
-    *predicted = frame.tokens_predicted.max(*predicted);
-    // The last frame has all tokens counted again but may flush held-back text.
-    if !frame.content.is_empty() || (count > 0 && !frame.stop) {
-        let text = frame.content.into_owned();
-        events.push(GenerationEvent::Tokens(TokenPiece { text, count, ids: frame.tokens }));
+
+    fn usage(&self) -> Usage {
+        self.usage
     }
-    if frame.stop {
-        let timings = frame.timings.unwrap_or_default();
-        events.push(GenerationEvent::Finished {
-            reason: reason(&frame.stop_type, &frame.stopping_word, frame.truncated)?,
-            usage: Usage {
-                prompt_tokens: frame.tokens_evaluated,
-                cached_tokens: timings.cache_n,
-                output_tokens: frame.tokens_predicted,
-            },
-            timings: Timings { prefill_ms: timings.prompt_ms, decode_ms: timings.predicted_ms },
-        });
-    }
-    Ok(())
 }
 
 fn reason(stop_type: &str, word: &str, truncated: bool) -> Result<FinishReason, EngineError> {

@@ -5,12 +5,11 @@
 
 mod errors;
 mod frames;
-mod generation;
 mod request;
 
 use adapter_api::{
-    Adapter, BoxFuture, ChatMessage, EngineError, EngineHttp, EngineKind, Generate, Generation,
-    Health, Load, Properties, collect, retry,
+    Adapter, BoxFuture, ChatMessage, EngineError, EngineHttp, EngineKind, Features, Generate,
+    Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, SseGeneration, collect, retry,
 };
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -18,7 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::generation::LlamaGeneration;
+use crate::frames::CompletionFrames;
 
 /// One `llama-server`.
 #[derive(Debug)]
@@ -48,10 +47,12 @@ impl LlamaCpp {
         parse(status, &body)
     }
 
-    async fn start(&self, body: Bytes) -> Result<Box<dyn Generation>, EngineError> {
-        let (status, body) = self.http.stream(Method::POST, "/completion", Some(body)).await?;
+    async fn start(&self, body: Bytes, id: &str) -> Result<Box<dyn Generation>, EngineError> {
+        let (status, body) =
+            self.http.stream(Method::POST, "/completion", Some(body), Some(id)).await?;
         if status == StatusCode::OK {
-            return Ok(Box::new(LlamaGeneration::new(body)));
+            // It finds stop sequences as we promise to.
+            return Ok(Box::new(SseGeneration::new(body, CompletionFrames::default(), Vec::new())));
         }
         Err(errors::from_answer(status, &collect(body).await?))
     }
@@ -61,12 +62,24 @@ fn parse<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, Engi
     if status != StatusCode::OK {
         return Err(errors::from_answer(status, body));
     }
-    serde_json::from_slice(body).map_err(|it| errors::protocol(&it, body))
+    serde_json::from_slice(body).map_err(|it| EngineError::protocol(&it, body))
 }
 
 impl Adapter for LlamaCpp {
     fn kind(&self) -> EngineKind {
         EngineKind::Llamacpp
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            messages: true,
+            token_ids: true,
+            answer_ids: true,
+            json: true,
+            json_schema: true,
+            grammar: Some(Grammar::Gbnf),
+            settings: SETTINGS.to_vec(),
+        }
     }
 
     fn health(&self) -> BoxFuture<'_, Result<Health, EngineError>> {
@@ -86,8 +99,8 @@ impl Adapter for LlamaCpp {
             Ok(Properties {
                 engine_version: props.build_info,
                 model: props.model_alias,
-                context_tokens: props.default_generation_settings.n_ctx,
-                slots: props.total_slots,
+                context_tokens: Some(props.default_generation_settings.n_ctx),
+                slots: Some(props.total_slots),
                 chat_template: !props.chat_template.is_empty(),
             })
         })
@@ -95,8 +108,8 @@ impl Adapter for LlamaCpp {
 
     fn submit(&self, request: Generate) -> BoxFuture<'_, Result<Box<dyn Generation>, EngineError>> {
         Box::pin(async move {
-            let body = Bytes::from(request::body(&request));
-            retry(|| self.start(body.clone())).await
+            let body = Bytes::from(request::body(&request)?);
+            retry(|| self.start(body.clone(), &request.correlation_id)).await
         })
     }
 
@@ -120,13 +133,15 @@ impl Adapter for LlamaCpp {
     fn apply_template(
         &self,
         messages: &[ChatMessage],
-    ) -> BoxFuture<'_, Result<String, EngineError>> {
+        answer: &str,
+    ) -> BoxFuture<'_, Result<Prompt, EngineError>> {
+        let answer = answer.to_owned();
         let messages: Vec<_> =
             messages.iter().map(|it| json!({"role": it.role, "content": it.content})).collect();
         let body = json!({ "messages": messages });
         Box::pin(async move {
             let Templated { prompt } = self.post("/apply-template", &body).await?;
-            Ok(prompt)
+            Ok(Prompt::Text(prompt + &answer))
         })
     }
 }

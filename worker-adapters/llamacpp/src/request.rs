@@ -1,7 +1,8 @@
 //! The body of `POST /completion`.
 
-use adapter_api::{Generate, Prompt};
+use adapter_api::{Constraint, EngineError, Generate, Prompt};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 /// About what the body takes beside its prompt.
 const SETTINGS_BYTES: usize = 512;
@@ -32,7 +33,14 @@ struct Completion<'a> {
     dry_multiplier: f32,
     mirostat: u8,
     stop: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    json_schema: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grammar: Option<&'a str>,
 }
+
+/// What llama.cpp's converter takes for any object.
+const ANY_OBJECT: &str = r#"{"type":"object"}"#;
 
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -41,8 +49,19 @@ enum PromptField<'a> {
     TokenIds(&'a [u32]),
 }
 
-pub(crate) fn body(request: &Generate) -> Vec<u8> {
+/// # Errors
+/// `BadRequest`: the schema is no JSON.
+pub(crate) fn body(request: &Generate) -> Result<Vec<u8>, EngineError> {
     let sampling = &request.sampling;
+    let (schema, grammar) = match &request.constraint {
+        None => (None, None),
+        Some(Constraint::Json) => (Some(ANY_OBJECT), None),
+        Some(Constraint::JsonSchema(schema)) => (Some(schema.as_str()), None),
+        Some(Constraint::Grammar(grammar)) => (None, Some(grammar.as_str())),
+    };
+    let json_schema = schema.map(serde_json::from_str).transpose().map_err(|it| {
+        EngineError::BadRequest { message: format!("the JSON schema is no JSON: {it}") }
+    })?;
     let completion = Completion {
         prompt: match &request.prompt {
             Prompt::Text(text) => PromptField::Text(text),
@@ -53,7 +72,7 @@ pub(crate) fn body(request: &Generate) -> Vec<u8> {
         stream: true,
         cache_prompt: request.reuse_prefix,
         return_progress: true,
-        return_tokens: true,
+        return_tokens: request.answer_ids,
         temperature: sampling.temperature,
         top_p: sampling.top_p,
         top_k: sampling.top_k,
@@ -68,6 +87,8 @@ pub(crate) fn body(request: &Generate) -> Vec<u8> {
         dry_multiplier: 0.0,
         mirostat: 0,
         stop: &request.stop,
+        json_schema,
+        grammar,
     };
     let prompt_bytes = match &request.prompt {
         Prompt::Text(text) => text.len(),
@@ -75,5 +96,5 @@ pub(crate) fn body(request: &Generate) -> Vec<u8> {
     };
     let mut body = Vec::with_capacity(SETTINGS_BYTES + prompt_bytes);
     serde_json::to_writer(&mut body, &completion).expect("numbers and strings always serialise");
-    body
+    Ok(body)
 }

@@ -88,7 +88,8 @@ fn forbidden(
     if within(&from.folder, "worker-adapters/") && is_ours && name != "adapter-api" {
         return Some("adapters see adapter-api only");
     }
-    if to.is_some_and(|it| within(it, "test-harness/")) {
+    let harness = |folder: &str| within(folder, "test-harness/");
+    if to.is_some_and(harness) && !harness(&from.folder) {
         return Some("only tests may use the test harness");
     }
     if from.name == "xtask" && to.is_some_and(|it| !within(it, "contracts/")) {

@@ -73,6 +73,8 @@ fn forbidden_edges_are_found_even_if_they_are_recorded() {
     let sim = || package("sim", "test-harness/sim", &[]);
     assert!(forbidden(&[sim(), package("a", "a", &[("sim", false)])]).contains("only tests"));
     assert_eq!(forbidden(&[sim(), package("a", "a", &[("sim", true)])]), "");
+    let harness = package("b", "test-harness/b", &[("sim", false)]);
+    assert_eq!(forbidden(&[sim(), harness]), "");
     let axum = forbidden(&[package("a", "a", &[("axum", false)])]);
     assert!(axum.contains("a/Cargo.toml:1") && axum.contains("only the daemons"), "{axum}");
     let tool = package("xtask", "xtask", &[("sim", false), ("shell", false)]);

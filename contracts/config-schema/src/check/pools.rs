@@ -9,7 +9,7 @@ use crate::config::{BACKOFF_MAX_MS, BACKOFF_MS, GPU_MARGIN_MIB};
 use crate::problem::{Problem, nearest, shown};
 
 /// Flags of engines that say what the manager itself must say.
-const OWN_FLAGS: [&str; 16] = [
+const OWN_FLAGS: [&str; 32] = [
     "-m",
     "--model",
     "--host",
@@ -26,6 +26,38 @@ const OWN_FLAGS: [&str; 16] = [
     "--tensor-split",
     "-dev",
     "--device",
+    // vLLM
+    "--served-model-name",
+    "--max-model-len",
+    "--max-num-seqs",
+    "--tensor-parallel-size",
+    "-tp",
+    "--gpu-memory-utilization",
+    "--shutdown-timeout",
+    // TGI
+    "--model-id",
+    "--hostname",
+    "--max-total-tokens",
+    "--max-concurrent-requests",
+    "--num-shard",
+    // Triton
+    "--model-repository",
+    "--http-address",
+    "--http-port",
+    "--load-model",
+];
+
+/// Settings that a model of one's own may have an input for.
+const SETTINGS: [&str; 9] = [
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
 ];
 
 impl Rules<'_> {
@@ -35,6 +67,7 @@ impl Rules<'_> {
             self.source(&at, pool);
             self.restart(&at, &pool["restart"]);
             self.split(&at, pool);
+            self.triton(&at, pool);
             self.own_flags(&at, &pool["flags"]);
             if let Some(known) = devices {
                 self.named_devices(&at, pool, known);
@@ -64,9 +97,67 @@ impl Rules<'_> {
         }
     }
 
+    /// Triton serves many models and says little of them.
+    fn triton(&mut self, at: &str, pool: &Value) {
+        let (engine, triton) = (pool["engine"].as_str().unwrap_or_default(), &pool["triton"]);
+        let external = pool["external"].is_object();
+        if external && matches!(engine, "vllm" | "triton") && pool["slots"].is_null() {
+            let expected = format!("a number: an external {engine} server does not say its own");
+            self.broken(&format!("{at}/slots"), "nothing", expected);
+        }
+        if engine != "triton" {
+            if !triton.is_null() {
+                let found = format!("`triton` beside engine {engine}");
+                self.broken(&format!("{at}/triton"), found, "it beside engine triton only");
+            }
+            return;
+        }
+        if triton.is_null() {
+            let expected = "the model in the server's repository: `triton: {model: …}`";
+            self.broken(&format!("{at}/triton"), "nothing", expected);
+        }
+        if external && pool["model"].is_object() && pool["model"]["context_tokens"].is_null() {
+            let expected = "a number: an external triton server does not say its own";
+            self.broken(&format!("{at}/model/context_tokens"), "nothing", expected);
+        }
+        let custom = &triton["custom"];
+        match (triton["fields"] == "custom", custom.is_null()) {
+            (true, true) => {
+                let expected = "the names, beside `fields: custom`";
+                self.broken(&format!("{at}/triton/custom"), "nothing", expected);
+            }
+            (false, false) => {
+                let expected = "`custom` beside `fields: custom` only";
+                self.broken(&format!("{at}/triton/custom"), "names of one's own", expected);
+            }
+            (true, false) | (false, true) => {}
+        }
+        let inputs = custom["inputs"].as_object();
+        if inputs.is_some_and(|it| !it.is_empty()) && !custom["json_input"].is_null() {
+            let expected = "one of `inputs` and `json_input`";
+            self.broken(&format!("{at}/triton/custom/json_input"), "both", expected);
+        }
+        for name in inputs.into_iter().flatten().map(|it| it.0) {
+            if !SETTINGS.contains(&name.as_str()) {
+                let at = format!("{at}/triton/custom/inputs/{name}");
+                self.problems.push(Problem {
+                    line: self.tree.line(&at),
+                    pointer: at,
+                    found: format!("`{name}`"),
+                    expected: format!("a setting: {}", SETTINGS.join(", ")),
+                    suggestion: nearest(name, SETTINGS),
+                });
+            }
+        }
+    }
+
     /// One ratio for each device.
     fn split(&mut self, at: &str, pool: &Value) {
         let Some(split) = pool["split"].as_array() else { return };
+        if matches!(pool["engine"].as_str(), Some("vllm" | "tgi" | "triton")) {
+            let expected = "it beside engine llamacpp only: the others divide a model evenly";
+            self.broken(&format!("{at}/split"), "`split`", expected);
+        }
         let devices = pool["devices"].as_array().map_or(1, Vec::len);
         if split.len() != devices {
             self.broken(

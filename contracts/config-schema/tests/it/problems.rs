@@ -50,7 +50,7 @@ queue: {}
             line 12: /bind/2: found 5, expected an address and port, such as 127.0.0.1:8420 or [::1]:8420
             line 14: /pool_manager/port_range: found [9000, 8000], expected [first, last] with first ≤ last
             line 15: /pool_manager/devices/0/kind: found "gpu", expected one of cpu, nvidia, rocm, metal; did you mean `cpu`?
-            line 17: /pool_manager/pools/0/engine: found nothing, expected `llamacpp`
+            line 17: /pool_manager/pools/0/engine: found nothing, expected one of llamacpp, vllm, tgi, triton
             line 17: /pool_manager/pools/0/id: found "a b", expected an id: 1 to 64 of letters, digits, `.`, `_`, `-`
             line 18: /pool_manager/pools/0/model/aliases: found "small", expected a list
             line 18: /pool_manager/pools/0/model/id: found nothing, expected a text that is not empty

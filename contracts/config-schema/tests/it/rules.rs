@@ -163,9 +163,9 @@ fn rules_hold_where_other_keys_are_wrong_and_blame_no_key_that_is() {
         "pool_manager:\n  devices: [{kind: cpu}]\n  pools: [{id: a, devices: [gpu7]}, 5]",
         &expect![[r#"
             line 2: /pool_manager/devices/0/id: found nothing, expected an id: 1 to 64 of letters, digits, `.`, `_`, `-`
-            line 3: /pool_manager/pools/0/engine: found nothing, expected `llamacpp`
+            line 3: /pool_manager/pools/0/engine: found nothing, expected one of llamacpp, vllm, tgi, triton
             line 3: /pool_manager/pools/0/model: found nothing, expected a section with aliases, context_tokens, id, memory_mib, path
-            line 3: /pool_manager/pools/1: found 5, expected a section with bin, devices, engine, env, external, flags, id, idle_ttl_ms, model, replicas, residency, restart, slots, split, start_timeout_ms, stop_grace_ms, user
+            line 3: /pool_manager/pools/1: found 5, expected a section with bin, devices, engine, env, external, flags, id, idle_ttl_ms, model, replicas, residency, restart, slots, split, start_timeout_ms, stop_grace_ms, triton, user
         "#]],
     );
 }

@@ -139,6 +139,7 @@ pub(super) fn frames(queued: &Queued) -> Value {
         kv_warmth: false,
         attempt: 1,
         seed: 1_234_567_890,
+        settings_left_out: Vec::new(),
     };
     let token = |t: &str, i| Token { t: t.into(), i, n: 1, ids: None };
     let end = End {

@@ -150,7 +150,7 @@ async fn an_answer_that_breaks_off_or_never_ends_is_an_error() {
 #[tokio::test]
 async fn what_came_before_a_broken_chunk_is_not_lost() {
     let (http, _heads) = serve(Then::AnswerBadChunk).await;
-    let (_, mut body) = http.stream(Method::GET, "/x", None).await.unwrap();
+    let (_, mut body) = http.stream(Method::GET, "/x", None, None).await.unwrap();
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(first, "ok");
     assert!(body.frame().await.unwrap().is_err());
@@ -195,7 +195,7 @@ async fn a_silent_server_is_given_up() {
 #[tokio::test]
 async fn a_body_without_end_is_given_up() {
     let (http, _heads) = serve(Then::AnswerHalfAndStay).await;
-    let (status, body) = http.stream(Method::POST, "/x", Some("{}".into())).await.unwrap();
+    let (status, body) = http.stream(Method::POST, "/x", Some("{}".into()), None).await.unwrap();
     assert_eq!(status, StatusCode::OK);
     tokio::time::pause();
     let waited = tokio::time::timeout(Duration::from_secs(60), collect(body)).await;

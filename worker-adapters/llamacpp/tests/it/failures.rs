@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use adapter_api::{Adapter, EngineError};
+use conformance::{Heard, LIMIT, hear, request, run, serve_all, serve_once, submit};
 use engine_sim::SimProcess;
 use http::Method;
 use llamacpp::LlamaCpp;
 
-use crate::generation::{Heard, LIMIT, hear, request, run, sim, submit};
-use crate::script::{serve_all, serve_once};
+use crate::{at, sim};
 
 async fn busy(adapter: &LlamaCpp) -> u32 {
     adapter.load().await.unwrap().running
@@ -26,50 +26,12 @@ fn assert_broken(heard: &Heard, case: &str) {
 }
 
 #[tokio::test]
-async fn a_stream_without_its_last_frame_is_broken_and_keeps_its_tokens() {
-    for fault in ["eof_after=3", "half_close_after=3", "die_after=3", "error_after=3"] {
-        for shape in ["", " merge=9", " split=5"] {
-            let (_sim, adapter) = sim(&[]);
-            let case = format!("{fault}{shape}");
-            let heard = run(&adapter, &format!("[[sim:{case}]]")).await;
-            assert_broken(&heard, &case);
-            assert_eq!((heard.text.as_str(), heard.count), (" 0 1 2", 3), "{case}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_reset_is_broken_whatever_came_before() {
-    let (_sim, adapter) = sim(&[]);
-    let heard = run(&adapter, "[[sim:reset_after=3]]").await;
-    assert_broken(&heard, "reset");
-    assert!(" 0 1 2".starts_with(&heard.text), "{heard:?}");
-}
-
-#[tokio::test]
-async fn all_tokens_without_the_last_frame_are_no_success() {
-    let (_sim, adapter) = sim(&[]);
-    let heard = run(&adapter, "[[sim:eof_after=5]]").await;
-    assert_broken(&heard, "eof after all tokens");
-    assert_eq!(heard.count, 5);
-}
-
-#[tokio::test]
-async fn a_frame_that_is_not_json_breaks_the_protocol() {
-    for shape in ["", " merge=9"] {
-        let (_sim, adapter) = sim(&[]);
-        let heard = run(&adapter, &format!("[[sim:malformed_after=2{shape}]]")).await;
-        assert!(matches!(heard.error, Some(EngineError::Protocol { .. })), "{heard:?}");
-        assert_eq!(heard.text, " 0 1", "{shape}");
-    }
-}
-
-#[tokio::test]
 async fn tokens_that_arrive_together_with_a_failure_are_not_lost() {
     let token = r#"data: {"content":" 0","tokens":[1000],"tokens_predicted":1,"stop":false}"#;
     for failure in ["data: {", r#"data: {"error":"m"}"#, "error: m"] {
         let chunk = format!("{token}\n\n{failure}\n\n");
-        let (adapter, _asked) = serve_once("200 OK", &[chunk.as_bytes()]).await;
+        let (url, _asked) = serve_once("200 OK", &[chunk.as_bytes()]).await;
+        let adapter = at(&url);
         let heard = run(&adapter, "x").await;
         assert_eq!((heard.text.as_str(), heard.error.is_some()), (" 0", true), "{failure}");
     }
@@ -102,7 +64,8 @@ async fn an_error_frame_is_read_in_all_its_forms() {
         ("error: m", fault("m")),
     ];
     for (line, expected) in cases {
-        let (adapter, _asked) = serve_once("200 OK", &[format!("{line}\n\n").as_bytes()]).await;
+        let (url, _asked) = serve_once("200 OK", &[format!("{line}\n\n").as_bytes()]).await;
+        let adapter = at(&url);
         assert_eq!(run(&adapter, "x").await.error, Some(expected), "{line}");
     }
 }
@@ -122,17 +85,6 @@ async fn comments_are_no_events_and_no_end() {
         heard.step(generation.as_mut()),
     );
     assert!(more.await.is_err());
-}
-
-#[tokio::test]
-async fn dropping_a_generation_frees_its_slot() {
-    let (_sim, adapter) = sim(&["-np", "1"]);
-    for prompt in ["[[sim:hang_after=1]]", "[[sim:decode_us=1000000]]"] {
-        let generation = submit(&adapter, request(prompt, 5)).await.unwrap();
-        assert_eq!(busy(&adapter).await, 1, "{prompt}");
-        drop(generation);
-        until_idle(&adapter).await;
-    }
 }
 
 #[tokio::test]
@@ -161,40 +113,6 @@ async fn requests(sim: &SimProcess) -> u64 {
     let stats: serde_json::Value = serde_json::from_slice(&body).unwrap();
     // The question itself is counted too.
     stats["requests"].as_u64().unwrap() - 1
-}
-
-// OC-ADAPT-5082
-#[tokio::test]
-async fn what_failed_before_the_first_token_is_sent_three_times_and_after_it_never() {
-    for (prompt, expected) in
-        [("[[sim:status=500]]", 3), ("[[sim:status=503]]", 3), ("[[sim:status=400]]", 1)]
-    {
-        let (sim, adapter) = sim(&[]);
-        assert!(submit(&adapter, request(prompt, 5)).await.is_err());
-        assert_eq!(requests(&sim).await, expected, "{prompt}");
-    }
-    let (sim, adapter) = sim(&[]);
-    assert!(run(&adapter, "[[sim:eof_after=1]]").await.error.is_some());
-    assert_eq!(requests(&sim).await, 1);
-}
-
-// OC-ADAPT-5082
-#[tokio::test]
-async fn connections_closed_at_the_door_are_tried_again() {
-    let (sim, adapter) = sim(&[]);
-    let http = adapter_api::EngineHttp::new(&sim.base_url(), None);
-    let order = br#"{"refuse":2}"#.to_vec();
-    http.call(Method::POST, "/sim/fault", Some(order)).await.unwrap();
-    assert_eq!(run(&adapter, "x").await.text, " 0 1 2 3 4");
-}
-
-#[tokio::test]
-async fn an_engine_that_is_gone_is_unreachable() {
-    let (mut sim, adapter) = sim(&[]);
-    sim.kill();
-    let gone = |error: EngineError| matches!(error, EngineError::Unreachable { .. });
-    assert!(submit(&adapter, request("x", 1)).await.err().is_some_and(gone));
-    assert!(adapter.health().await.is_err_and(gone));
 }
 
 #[tokio::test]
@@ -245,14 +163,15 @@ async fn each_refusal_has_its_class() {
         ("502 Bad Gateway", "<html>", EngineError::Reset { message: said("<html>") }),
     ];
     for (status, body, expected) in cases {
-        let adapter = serve_all(status, &[body.as_bytes()]).await;
+        let adapter = at(&serve_all(status, &[body.as_bytes()]).await);
         assert_eq!(submit(&adapter, request("x", 1)).await.err(), Some(expected), "{status}");
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_is_no_stream_is_not_waited_for() {
-    let (adapter, _asked) = serve_once("200 OK", &[b"{\"content\":\"x\"}"]).await;
+    let (url, _asked) = serve_once("200 OK", &[b"{\"content\":\"x\"}"]).await;
+    let adapter = at(&url);
     let heard = hear(submit(&adapter, request("x", 1)).await.unwrap()).await;
     assert_broken(&heard, "a body without events");
 }

@@ -1,10 +1,13 @@
 //! Streams that end well, in every shape the bytes can take.
 
-use adapter_api::{FinishReason, Prompt, Usage};
+use adapter_api::{FinishReason, Usage};
 use serde_json::Value;
 
-use crate::generation::{hear, request, run, sim, submit};
-use crate::script::{serve_cut_everywhere, serve_once, serve_without_end};
+use conformance::{
+    hear, request, run, serve_cut_everywhere, serve_once, serve_without_end, submit,
+};
+
+use crate::{at, sim};
 
 const RECORDED: &str = include_str!("recorded.sse");
 
@@ -35,35 +38,12 @@ async fn each_cause_of_the_end_is_told_apart() {
     assert_eq!(heard.reason(), &FinishReason::ContextFull);
 }
 
-#[tokio::test]
-async fn a_prompt_of_token_ids_goes_as_ids() {
-    let (_sim, adapter) = sim(&[]);
-    let mut ids = request("", 2);
-    ids.prompt = Prompt::TokenIds(vec![1, 9, 1004]);
-    let heard = hear(submit(&adapter, ids).await.unwrap()).await;
-    assert_eq!(heard.text, " 5 6");
-    assert_eq!(heard.finished.unwrap().1.prompt_tokens, 3);
-}
-
-// OC-ADAPT-5081
-#[tokio::test]
-async fn frames_cut_or_merged_anywhere_give_the_same_text() {
-    let (_sim, adapter) = sim(&[]);
-    let whole = run(&adapter, "[[sim:utf8=1]]").await.text;
-    assert_eq!(whole, " ☃0é ☃1é ☃2é ☃3é ☃4é");
-    for shape in (1..=40).map(|size| format!("split={size}")).chain(["merge=3".into()]) {
-        let heard = run(&adapter, &format!("[[sim:utf8=1 {shape}]]")).await;
-        assert_eq!((heard.text.as_str(), heard.count), (whole.as_str(), 5), "{shape}");
-        assert_eq!(heard.reason(), &FinishReason::Length, "{shape}");
-    }
-}
-
 /// The recorded stream is cut in two at each of its bytes, and each part is a chunk of its own.
 ///
 /// OC-ADAPT-5081
 #[tokio::test]
 async fn a_recorded_stream_cut_at_any_byte_gives_the_same_events() {
-    let adapter = serve_cut_everywhere(RECORDED.as_bytes()).await;
+    let adapter = at(&serve_cut_everywhere(None, RECORDED.as_bytes()).await);
     for cut in 0..=RECORDED.len() {
         let heard = run(&adapter, "ROMEO:").await;
         assert_eq!((heard.text.as_str(), heard.ids), ("\n\n\n", vec![204, 204, 204]), "{cut}");
@@ -78,7 +58,8 @@ async fn a_recorded_stream_cut_at_any_byte_gives_the_same_events() {
 // OC-ADAPT-5010
 #[tokio::test]
 async fn every_sampler_is_set_and_nothing_makes_the_generation_outlive_us() {
-    let (adapter, asked) = serve_once("200 OK", &[RECORDED.as_bytes()]).await;
+    let (url, asked) = serve_once("200 OK", &[RECORDED.as_bytes()]).await;
+    let adapter = at(&url);
     run(&adapter, "ROMEO:").await;
     let asked = asked.await.unwrap();
     let (head, body) = asked.split_once("\r\n\r\n").unwrap();
@@ -109,28 +90,9 @@ async fn every_sampler_is_set_and_nothing_makes_the_generation_outlive_us() {
 }
 
 #[tokio::test]
-async fn generations_one_after_another_share_a_connection() {
-    let (sim, adapter) = sim(&[]);
-    for _ in 0..20 {
-        // In single bytes the end of the body comes well after the last event.
-        run(&adapter, "[[sim:split=1]]").await;
-        run(&adapter, "x").await;
-    }
-    let stats: Value = stats(&sim).await;
-    // A call may start before the connection of the one before it is back, and this question has one
-    // of its own; a connection for each of the 40 calls would be the failure.
-    assert!(stats["connections"].as_u64().unwrap() <= 8, "{stats}");
-}
-
-async fn stats(sim: &engine_sim::SimProcess) -> Value {
-    let http = adapter_api::EngineHttp::new(&sim.base_url(), None);
-    let (_, body) = http.call(http::Method::GET, "/sim/stats", None).await.unwrap();
-    serde_json::from_slice(&body).unwrap()
-}
-
-#[tokio::test]
 async fn a_connection_stays_until_the_end_that_follows_the_last_frame() {
-    let (adapter, stays) = serve_without_end(RECORDED.as_bytes()).await;
+    let (url, stays) = serve_without_end(RECORDED.as_bytes()).await;
+    let adapter = at(&url);
     assert_eq!(run(&adapter, "ROMEO:").await.reason(), &FinishReason::Length);
     assert!(stays.await.unwrap(), "closed before the end of the body could come");
 }

@@ -7,30 +7,24 @@ use adapter_api::{
     Adapter, EngineError, FinishReason, Generate, Generation, GenerationEvent, Prompt, Sampling,
     Timings, Usage,
 };
-use engine_sim::SimProcess;
-use llamacpp::LlamaCpp;
 
-/// Longer than anything here takes; a test that reaches it has failed.
-pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+/// Longer than anything here takes, a first token of a cold engine apart; a test that reaches it has failed.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// What came of a generation, in the order in which it came.
 #[derive(Debug, Default)]
-pub(crate) struct Heard {
-    pub(crate) text: String,
-    pub(crate) count: u32,
-    pub(crate) ids: Vec<u32>,
-    pub(crate) progress: Vec<(u32, u32)>,
-    pub(crate) finished: Option<(FinishReason, Usage, Timings)>,
-    pub(crate) error: Option<EngineError>,
+pub struct Heard {
+    pub text: String,
+    pub count: u32,
+    pub ids: Vec<u32>,
+    pub progress: Vec<(u32, u32)>,
+    pub finished: Option<(FinishReason, Usage, Timings)>,
+    pub error: Option<EngineError>,
 }
 
-pub(crate) fn sim(args: &[&str]) -> (SimProcess, LlamaCpp) {
-    let sim = SimProcess::spawn(args);
-    let adapter = LlamaCpp::new(&sim.base_url(), None);
-    (sim, adapter)
-}
-
-pub(crate) fn request(prompt: &str, max_tokens: u32) -> Generate {
+/// `prompt` as a greedy request with every setting neutral.
+#[must_use]
+pub fn request(prompt: &str, max_tokens: u32) -> Generate {
     Generate {
         prompt: Prompt::Text(prompt.to_owned()),
         max_tokens,
@@ -45,24 +39,37 @@ pub(crate) fn request(prompt: &str, max_tokens: u32) -> Generate {
             frequency_penalty: 0.0,
         },
         stop: Vec::new(),
+        constraint: None,
+        answer_ids: false,
         reuse_prefix: false,
         correlation_id: "t-1".to_owned(),
     }
 }
 
-pub(crate) async fn submit(
-    adapter: &LlamaCpp,
+/// Within [`LIMIT`].
+///
+/// # Errors
+/// The adapter's.
+///
+/// # Panics
+/// After the limit.
+pub async fn submit(
+    adapter: &dyn Adapter,
     request: Generate,
 ) -> Result<Box<dyn Generation>, EngineError> {
     tokio::time::timeout(LIMIT, adapter.submit(request)).await.unwrap()
 }
 
 /// Five tokens of `prompt`, to the end.
-pub(crate) async fn run(adapter: &LlamaCpp, prompt: &str) -> Heard {
+///
+/// # Panics
+/// If the engine does not take it.
+pub async fn run(adapter: &dyn Adapter, prompt: &str) -> Heard {
     hear(submit(adapter, request(prompt, 5)).await.unwrap()).await
 }
 
-pub(crate) async fn hear(mut generation: Box<dyn Generation>) -> Heard {
+/// To its end or failure.
+pub async fn hear(mut generation: Box<dyn Generation>) -> Heard {
     let mut heard = Heard::default();
     while heard.finished.is_none() && heard.error.is_none() {
         heard.step(generation.as_mut()).await;
@@ -72,7 +79,10 @@ pub(crate) async fn hear(mut generation: Box<dyn Generation>) -> Heard {
 
 impl Heard {
     /// Takes in what one poll gives. A failed poll must give nothing besides.
-    pub(crate) async fn step(&mut self, generation: &mut dyn Generation) {
+    ///
+    /// # Panics
+    /// If it does, or gives nothing at all.
+    pub async fn step(&mut self, generation: &mut dyn Generation) {
         let mut events = Vec::new();
         let polled = poll_fn(|cx| generation.poll_events(cx, &mut events));
         match tokio::time::timeout(LIMIT, polled).await.unwrap() {
@@ -104,7 +114,26 @@ impl Heard {
         }
     }
 
-    pub(crate) fn reason(&self) -> &FinishReason {
-        &self.finished.as_ref().unwrap().0
+    /// Why it ended.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[must_use]
+    pub fn reason(&self) -> &FinishReason {
+        &self.end().0
+    }
+
+    /// What it used.
+    ///
+    /// # Panics
+    /// If it did not end.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.end().1
+    }
+
+    fn end(&self) -> &(FinishReason, Usage, Timings) {
+        let error = &self.error;
+        self.finished.as_ref().unwrap_or_else(|| panic!("it ended with {error:?}"))
     }
 }

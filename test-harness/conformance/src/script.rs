@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use llamacpp::LlamaCpp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -13,28 +12,35 @@ const STREAM_HEAD: &[u8] =
 
 /// Answers the first connection with `parts`, each a chunk of its own. The handle yields what was
 /// asked.
-pub(crate) async fn serve_once(status: &str, parts: &[&[u8]]) -> (LlamaCpp, JoinHandle<String>) {
-    let (listener, adapter) = listen().await;
-    let answer = answer(status, parts);
+///
+/// # Panics
+/// If no socket can be opened.
+pub async fn serve_once(status: &str, parts: &[&[u8]]) -> (String, JoinHandle<String>) {
+    let (listener, url) = listen().await;
+    let answer = answer(status, parts, false);
     let asked = tokio::runtime::Handle::current().spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         converse(&mut stream, &answer).await
     });
-    (adapter, asked)
+    (url, asked)
 }
 
 /// Answers the first request with `text` in chunks of 0 bytes and the rest, the next one in chunks of
-/// 1 byte and the rest, and so on. On connections that stay: one for each answer would use up the
+/// 1 byte and the rest, and so on; what is to be answered `first` comes before all of them. On connections that stay: one for each answer would use up the
 /// ports of the machine for a minute.
-pub(crate) async fn serve_cut_everywhere(text: &'static [u8]) -> LlamaCpp {
-    let (listener, adapter) = listen().await;
+///
+/// # Panics
+/// If no socket can be opened.
+pub async fn serve_cut_everywhere(first: Option<&str>, text: &'static [u8]) -> String {
+    let (listener, url) = listen().await;
     let answers = (0..=text.len()).map(|cut| {
         let (head, tail) = text.split_at(cut);
         let mut answer = STREAM_HEAD.to_vec();
         push_chunks(&mut answer, &[head, tail]);
         answer
     });
-    let answers = Arc::new(Mutex::new(answers));
+    let first = first.map(|it| answer("200 OK", &[it.as_bytes()], true));
+    let answers = Arc::new(Mutex::new(first.into_iter().chain(answers)));
     let runtime = tokio::runtime::Handle::current();
     runtime.clone().spawn(async move {
         loop {
@@ -48,27 +54,33 @@ pub(crate) async fn serve_cut_everywhere(text: &'static [u8]) -> LlamaCpp {
             });
         }
     });
-    adapter
+    url
 }
 
 /// Answers every connection with `parts`.
-pub(crate) async fn serve_all(status: &str, parts: &[&[u8]]) -> LlamaCpp {
-    let (listener, adapter) = listen().await;
-    let answer = answer(status, parts);
+///
+/// # Panics
+/// If no socket can be opened.
+pub async fn serve_all(status: &str, parts: &[&[u8]]) -> String {
+    let (listener, url) = listen().await;
+    let answer = answer(status, parts, false);
     tokio::runtime::Handle::current().spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             converse(&mut stream, &answer).await;
         }
     });
-    adapter
+    url
 }
 
 /// Answers the first connection with one chunk and never ends the body. The handle yields whether the
 /// client is still there a while later.
-pub(crate) async fn serve_without_end(part: &[u8]) -> (LlamaCpp, JoinHandle<bool>) {
-    let (listener, adapter) = listen().await;
-    let mut answer = answer("200 OK", &[part]);
+///
+/// # Panics
+/// If no socket can be opened.
+pub async fn serve_without_end(part: &[u8]) -> (String, JoinHandle<bool>) {
+    let (listener, url) = listen().await;
+    let mut answer = answer("200 OK", &[part], false);
     answer.truncate(answer.len() - b"0\r\n\r\n".len());
     let stays = tokio::runtime::Handle::current().spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -76,18 +88,19 @@ pub(crate) async fn serve_without_end(part: &[u8]) -> (LlamaCpp, JoinHandle<bool
         let left = tokio::time::timeout(Duration::from_millis(100), stream.read_u8());
         left.await.is_err()
     });
-    (adapter, stays)
+    (url, stays)
 }
 
-async fn listen() -> (TcpListener, LlamaCpp) {
+async fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    (listener, LlamaCpp::new(&url, None))
+    (listener, url)
 }
 
-fn answer(status: &str, parts: &[&[u8]]) -> Vec<u8> {
+fn answer(status: &str, parts: &[&[u8]], keeps: bool) -> Vec<u8> {
+    let close = if keeps { "" } else { "Connection: close\r\n" };
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status}\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n{close}\r\n"
     );
     let mut answer = head.into_bytes();
     push_chunks(&mut answer, parts);
@@ -127,4 +140,23 @@ fn is_whole(asked: &[u8]) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     length.is_none_or(|length| body.len() >= length.trim().parse().unwrap())
+}
+
+/// Answers requests with `answers` in turn. Yields its URL, and what was asked.
+///
+/// # Panics
+/// If no socket can be opened.
+pub async fn serve_each(answers: &[(&str, &str)]) -> (String, JoinHandle<Vec<String>>) {
+    let (listener, url) = listen().await;
+    let answers: Vec<Vec<u8>> =
+        answers.iter().map(|(status, text)| answer(status, &[text.as_bytes()], false)).collect();
+    let asked = tokio::runtime::Handle::current().spawn(async move {
+        let mut asked = Vec::new();
+        for answer in &answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            asked.push(converse(&mut stream, answer).await);
+        }
+        asked
+    });
+    (url, asked)
 }

@@ -1,0 +1,65 @@
+//! The cases against servers that run already, as `LLAMA_ORCH_CONFORMS` names them:
+//! `vllm=http://127.0.0.1:8000,slots=4,context=1024;…`.
+
+use conformance::Subject;
+use conformance::cases::{self, Support};
+use pool_api::{Engine, TritonFields};
+
+fn named(text: &str) -> Subject {
+    let mut parts = text.split(',');
+    let (engine, url) = parts.next().unwrap().split_once('=').unwrap();
+    let engine = match engine {
+        "llamacpp" => Engine::Llamacpp,
+        "vllm" => Engine::Vllm,
+        "tgi" => Engine::Tgi,
+        "triton" => super::triton(TritonFields::Vllm),
+        "triton-custom" => super::custom(),
+        other => panic!("no engine is called {other}"),
+    };
+    let number = |name: &str| {
+        let value = parts.clone().find_map(|it| it.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("`{text}` has no {name}")).parse().unwrap()
+    };
+    Subject::real(&engine, url, number("slots"), number("context"))
+}
+
+macro_rules! told {
+    ($subject:expr, [$($case:ident),* $(,)?]) => {
+        [$((stringify!($case), cases::$case($subject).await)),*]
+    };
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "who runs the test names the servers")]
+async fn servers_that_run_conform() {
+    let Ok(servers) = std::env::var("LLAMA_ORCH_CONFORMS") else { return };
+    for server in servers.split(';') {
+        let subject = named(server);
+        let properties = subject.adapter.properties().await.unwrap();
+        println!("{} {}", subject.engine.name(), properties.engine_version);
+        let told: [(&str, Support); _] = told!(
+            &subject,
+            [
+                it_says_what_it_is,
+                a_generation_streams_to_its_end,
+                a_seed_gives_the_same_answer_again,
+                seeds_differ,
+                stop_sequences_end_the_text,
+                what_only_begins_like_a_stop_sequence_is_said,
+                prompts_of_token_ids,
+                token_ids_of_the_answer,
+                settings_are_taken_or_refused,
+                answers_follow_a_json_schema,
+                its_tokenizer_counts_as_it_does,
+                messages_go_through_its_template,
+                a_prompt_beyond_the_context_is_told,
+                a_full_context_is_no_length,
+                dropping_a_generation_frees_its_slot,
+                generations_run_side_by_side,
+            ]
+        );
+        for (case, support) in told {
+            println!("  {case}: {support:?}");
+        }
+    }
+}

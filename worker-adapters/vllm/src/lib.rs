@@ -1,0 +1,221 @@
+//! Adapter for vLLM's API server: its completion stream with exact token counts, and the routes around
+//! it. Facts about the dialect are from the server's own behaviour, 0.32.0.
+
+mod errors;
+mod frames;
+mod request;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use adapter_api::{
+    Adapter, BoxFuture, ChatMessage, EngineError, EngineHttp, EngineKind, Features, Generate,
+    Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, SseGeneration, collect, count,
+    retry,
+};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::frames::CompletionFrames;
+
+/// One vLLM API server.
+#[derive(Debug)]
+pub struct Vllm {
+    http: EngineHttp,
+    /// What the server calls its model, once it was asked: every request must name it.
+    model: Mutex<Option<Arc<str>>>,
+}
+
+impl Vllm {
+    /// `base_url` is `http://host:port`; `api_key` is what the server was started with.
+    #[must_use]
+    pub fn new(base_url: &str, api_key: Option<&str>) -> Self {
+        Self { http: EngineHttp::new(base_url, api_key), model: Mutex::default() }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+        let (status, body) = self.http.call(Method::GET, path, None).await?;
+        parse(status, &body)
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, EngineError> {
+        let body = body.to_string().into_bytes();
+        let (status, body) = self.http.call(Method::POST, path, Some(body)).await?;
+        parse(status, &body)
+    }
+
+    /// The first model that the server has; others beside it are adapters on it.
+    async fn served(&self) -> Result<Served, EngineError> {
+        let Models { data } = self.get("/v1/models").await?;
+        let missing = || EngineError::NotReady { message: "the server has no model".into() };
+        let served = data.into_iter().next().ok_or_else(missing)?;
+        *self.known() = Some(served.id.as_str().into());
+        Ok(served)
+    }
+
+    async fn model(&self) -> Result<Arc<str>, EngineError> {
+        let known = self.known().clone();
+        match known {
+            Some(model) => Ok(model),
+            None => Ok(self.served().await?.id.into()),
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<Arc<str>>> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn start(&self, request: &Generate) -> Result<Box<dyn Generation>, EngineError> {
+        let model = self.model().await?;
+        let body = Bytes::from(request::body(request, &model)?);
+        let (status, body) = self
+            .http
+            .stream(Method::POST, "/v1/completions", Some(body), Some(&request.correlation_id))
+            .await?;
+        if status == StatusCode::OK {
+            let frames = CompletionFrames::new(request.max_tokens);
+            return Ok(Box::new(SseGeneration::new(body, frames, request.stop.clone())));
+        }
+        let error = errors::from_answer(status, &collect(body).await?);
+        if status == StatusCode::NOT_FOUND {
+            // Perhaps the server was started anew with another name for its model.
+            *self.known() = None;
+        }
+        Err(error)
+    }
+
+    /// Token ids of a conversation, or of a text.
+    async fn ids(&self, mut ask: Value) -> Result<Vec<u32>, EngineError> {
+        ask["model"] = self.model().await?.as_ref().into();
+        let Tokens { tokens } = self.post("/tokenize", &ask).await?;
+        Ok(tokens)
+    }
+}
+
+fn parse<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, EngineError> {
+    if status != StatusCode::OK {
+        return Err(errors::from_answer(status, body));
+    }
+    serde_json::from_slice(body).map_err(|it| EngineError::protocol(&it, body))
+}
+
+/// A conversation as the server is asked to template it. With the beginning of an answer the last
+/// turn stays open.
+fn conversation(messages: &[ChatMessage], answer: &str) -> Value {
+    let mut turns: Vec<Value> =
+        messages.iter().map(|it| json!({"role": it.role, "content": it.content})).collect();
+    let begun = !answer.is_empty();
+    if begun {
+        turns.push(json!({"role": "assistant", "content": answer}));
+    }
+    json!({"messages": turns, "add_generation_prompt": !begun, "continue_final_message": begun})
+}
+
+impl Adapter for Vllm {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Vllm
+    }
+
+    fn features(&self) -> Features {
+        Features {
+            messages: true,
+            token_ids: true,
+            answer_ids: true,
+            json: true,
+            json_schema: true,
+            grammar: Some(Grammar::Ebnf),
+            settings: SETTINGS.to_vec(),
+        }
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<Health, EngineError>> {
+        Box::pin(async {
+            // While it loads it refuses connections; 503 says that its engine is dead.
+            let (status, body) = self.http.call(Method::GET, "/health", None).await?;
+            match status {
+                StatusCode::OK => Ok(Health::Ready),
+                StatusCode::SERVICE_UNAVAILABLE => Err(EngineError::Reset {
+                    message: "the engine behind the server is dead".into(),
+                }),
+                other => Err(errors::from_answer(other, &body)),
+            }
+        })
+    }
+
+    fn properties(&self) -> BoxFuture<'_, Result<Properties, EngineError>> {
+        Box::pin(async {
+            let Version { version } = self.get("/version").await?;
+            let served = self.served().await?;
+            // It does not say whether it has a template; it says so when asked to use it.
+            let probe =
+                conversation(&[ChatMessage { role: "user".into(), content: "1".into() }], "");
+            let chat_template = match self.ids(probe).await {
+                Ok(_) => true,
+                Err(EngineError::BadRequest { .. } | EngineError::Unsupported { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            Ok(Properties {
+                engine_version: version,
+                model: served.id,
+                context_tokens: served.max_model_len,
+                slots: None,
+                chat_template,
+            })
+        })
+    }
+
+    fn submit(&self, request: Generate) -> BoxFuture<'_, Result<Box<dyn Generation>, EngineError>> {
+        Box::pin(async move { retry(|| self.start(&request)).await })
+    }
+
+    fn load(&self) -> BoxFuture<'_, Result<Load, EngineError>> {
+        Box::pin(async {
+            let (status, body) = self.http.call(Method::GET, "/metrics", None).await?;
+            if status != StatusCode::OK {
+                return Err(errors::from_answer(status, &body));
+            }
+            let running = count(&body, "vllm:num_requests_running").ok_or_else(|| {
+                EngineError::Protocol { message: "no metric tells what runs".into() }
+            })?;
+            Ok(Load { running, waiting: count(&body, "vllm:num_requests_waiting") })
+        })
+    }
+
+    fn tokenize(&self, text: &str) -> BoxFuture<'_, Result<Vec<u32>, EngineError>> {
+        let ask = json!({"prompt": text, "add_special_tokens": true});
+        Box::pin(self.ids(ask))
+    }
+
+    fn apply_template(
+        &self,
+        messages: &[ChatMessage],
+        answer: &str,
+    ) -> BoxFuture<'_, Result<Prompt, EngineError>> {
+        let ask = conversation(messages, answer);
+        Box::pin(async move { Ok(Prompt::TokenIds(self.ids(ask).await?)) })
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+}
+
+#[derive(Deserialize)]
+struct Models {
+    data: Vec<Served>,
+}
+
+#[derive(Deserialize)]
+struct Served {
+    id: String,
+    #[serde(default)]
+    max_model_len: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    tokens: Vec<u32>,
+}
