@@ -3,19 +3,18 @@
 //! Not reproduced: OpenAI-style routes, embeddings, LoRA, saved slots, sleep, and the defect by which
 //! a request without output outlives its client; here a client that goes is noticed at once.
 
-mod admin;
 mod answers;
 mod completion;
+mod encoder;
 mod frames;
 mod request;
-mod stream;
 
 use std::future::pending;
+use std::ops::Range;
 
+use crate::admin;
 use crate::engine::Engine;
-use crate::wire::{Gone, Received, Wire};
-
-pub(crate) use answers::Then;
+use crate::wire::{Gone, Then, Wire};
 
 /// What a request's head says, as far as anything here depends on it.
 pub(crate) struct Head {
@@ -94,9 +93,9 @@ fn key_of<'a>(header: &httparse::Header<'a>) -> Option<&'a str> {
 pub(crate) async fn answer(
     engine: &Engine,
     wire: &mut Wire,
-    request: Received<Head>,
+    head: Head,
+    body: Range<usize>,
 ) -> Result<Then, Gone> {
-    let Received { head, body, .. } = request;
     if !head.route.is_admin() {
         if engine.is_hung() {
             return wire.while_present(pending()).await;
@@ -118,8 +117,11 @@ pub(crate) async fn answer(
         Route::Tokenize => answers::tokenize(wire, body).await,
         Route::Detokenize => answers::detokenize(wire, body).await,
         Route::ApplyTemplate => answers::apply_template(wire, body).await,
-        Route::SimFault => admin::fault(engine, wire, body).await,
-        Route::SimStats => admin::stats(engine, wire).await,
+        Route::SimFault => match admin::fault(engine, wire.request_bytes(body)) {
+            Ok(()) => answers::json(wire, b"{}").await,
+            Err(message) => answers::bad_request(wire, &message).await,
+        },
+        Route::SimStats => answers::json(wire, admin::stats(engine).as_bytes()).await,
         Route::Unknown => answers::not_found(wire).await,
     }
 }

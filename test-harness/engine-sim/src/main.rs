@@ -8,32 +8,41 @@
 //! Each dialect is one module beside `llama`; what they share (sockets, slots, numbering, faults) is
 //! here.
 
+mod admin;
 mod args;
 mod decimal;
 mod directives;
 mod engine;
+mod generation;
+mod http;
+mod live;
 mod llama;
 mod numbering;
+mod schema;
 mod server;
 mod slots;
+mod speech;
+mod stream;
+mod template;
+mod vllm;
 mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::args::{Args, Start};
+use crate::args::{Args, Env, Start};
 use crate::engine::Engine;
 
 fn main() -> ExitCode {
-    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
-    let key = std::env::var("LLAMA_API_KEY").ok();
-    let args = match Args::parse(std::env::args().skip(1), key) {
+    let args = match Args::parse(std::env::args().skip(1), environment()) {
         Ok(Start::Serve(args)) => args,
-        Ok(Start::Help) => return say(&mut std::io::stdout(), args::HELP, ExitCode::SUCCESS),
-        // The real engine prints its version to stderr.
-        Ok(Start::Version) => {
-            return say(&mut std::io::stderr(), args::VERSION, ExitCode::SUCCESS);
+        Ok(Start::Help(text)) => return say(&mut std::io::stdout(), text, ExitCode::SUCCESS),
+        Ok(Start::Version { text, to_stderr: true }) => {
+            return say(&mut std::io::stderr(), text, ExitCode::SUCCESS);
+        }
+        Ok(Start::Version { text, to_stderr: false }) => {
+            return say(&mut std::io::stdout(), text, ExitCode::SUCCESS);
         }
         Err(message) => {
             let text = format!("error: {message}\n");
@@ -45,6 +54,15 @@ fn main() -> ExitCode {
         Err(error) => {
             say(&mut std::io::stderr(), &format!("error: {error:#}\n"), ExitCode::FAILURE)
         }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+fn environment() -> Env {
+    Env {
+        llama_api_key: std::env::var("LLAMA_API_KEY").ok(),
+        vllm_api_key: std::env::var("VLLM_API_KEY").ok(),
+        vllm_dev_mode: std::env::var("VLLM_SERVER_DEV_MODE").is_ok_and(|value| value == "1"),
     }
 }
 

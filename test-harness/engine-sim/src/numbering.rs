@@ -4,6 +4,7 @@
 use crate::decimal::push_decimal;
 
 pub(crate) const BOS: u32 = 1;
+pub(crate) const EOS: u32 = 2;
 /// Token k of an answer has the id `FIRST_ANSWER_ID + k`; prompt tokens lie below.
 pub(crate) const FIRST_ANSWER_ID: u64 = 1000;
 pub(crate) const VOCABULARY: u64 = 1 << 31;
@@ -59,4 +60,21 @@ pub(crate) fn ids(text: &str) -> impl Iterator<Item = u32> + '_ {
     text.as_bytes()
         .chunks(BYTES_PER_TOKEN)
         .map(|piece| 3 + piece.iter().map(|&byte| u32::from(byte)).sum::<u32>() % 900)
+}
+
+/// The ids of a prompt.
+pub(crate) fn prompt_ids(text: &str, special: bool) -> Vec<u64> {
+    special.then_some(BOS).into_iter().chain(ids(text)).map(u64::from).collect()
+}
+
+/// The text of `ids`, where those of prompts are question marks.
+pub(crate) fn text_of(ids: &[u64]) -> String {
+    let mut text = Vec::new();
+    for id in ids {
+        match id.checked_sub(FIRST_ANSWER_ID) {
+            Some(number) => push_text(&mut text, number, Style::default()),
+            None => text.push(b'?'),
+        }
+    }
+    String::from_utf8(text).expect("numbered text is UTF-8")
 }

@@ -1,6 +1,6 @@
 //! One running `engine-sim`, for the length of a test.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,12 +13,17 @@ use anyhow::{Context, Result, ensure};
 pub struct SimProcess {
     child: Child,
     port: u16,
+    metrics_port: Option<u16>,
 }
+
+/// Variables of the caller's environment that would change how the engine behaves.
+const ENGINE_VARIABLES: &[&str] = &["LLAMA_API_KEY", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE"];
 
 impl SimProcess {
     /// Starts the engine on a free port and returns once it listens.
     ///
-    /// `args` are the engine's own flags; the port and the missing model file are taken care of.
+    /// `args` are the engine's own flags, with `--dialect` among them if it is not llama-server's; the
+    /// ports and the missing model file are taken care of.
     ///
     /// # Panics
     /// When the binary cannot be built or started: a test cannot go on without it.
@@ -35,24 +40,31 @@ impl SimProcess {
         args: impl IntoIterator<Item = S>,
         envs: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut child = Command::new(binary_path()?)
-            .args(["--no-model-file", "--port", "0"])
-            .args(args)
-            .env_remove("LLAMA_API_KEY")
+        let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let is_triton = names_triton(&args);
+        let ports: &[&str] = if is_triton {
+            &["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+        } else {
+            &["--port", "0"]
+        };
+        let mut command = Command::new(binary_path()?);
+        command.arg("--no-model-file").args(ports).args(args);
+        for name in ENGINE_VARIABLES {
+            command.env_remove(name);
+        }
+        let mut child = command
             .envs(envs.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .context("starting engine-sim")?;
-        let stdout = child.stdout.take().context("stdout was piped")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).context("reading the port")?;
-        let port = line.trim_end().rsplit(':').next().and_then(|it| it.parse().ok());
-        if port.is_none() {
+        let mut stdout = BufReader::new(child.stdout.take().context("stdout was piped")?);
+        let Some(port) = announced_port(&mut stdout)? else {
             let status = child.wait()?;
             anyhow::bail!("engine-sim ended with {status} before it listened");
-        }
-        Ok(Self { child, port: port.context("checked above")? })
+        };
+        let metrics_port = if is_triton { announced_port(&mut stdout)? } else { None };
+        Ok(Self { child, port, metrics_port })
     }
 
     #[must_use]
@@ -69,6 +81,12 @@ impl SimProcess {
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where the metrics are, if that is a port of its own.
+    #[must_use]
+    pub fn metrics_url(&self) -> Option<String> {
+        self.metrics_port.map(|port| format!("http://127.0.0.1:{port}/metrics"))
     }
 
     /// Kills the process as a crash would. Its port refuses connections afterwards.
@@ -91,6 +109,18 @@ impl Drop for SimProcess {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn names_triton(args: &[OsString]) -> bool {
+    args.iter().any(|arg| arg == "--dialect=triton")
+        || args.windows(2).any(|pair| pair[0] == "--dialect" && pair[1] == "triton")
+}
+
+/// The port of the next line that the engine prints; `None` if it prints no more.
+fn announced_port(stdout: &mut impl BufRead) -> Result<Option<u16>> {
+    let mut line = String::new();
+    stdout.read_line(&mut line).context("reading the port")?;
+    Ok(line.trim_end().rsplit(':').next().and_then(|it| it.parse().ok()))
 }
 
 /// The engine's binary in the target directory of the running test, built first if absent or stale.

@@ -1,4 +1,4 @@
-//! Threads, listener and the life of a connection.
+//! Threads, listeners and the life of a connection.
 //!
 //! Each worker is a runtime of its own: a connection never moves between threads, so a benchmark pays
 //! for no work stealing.
@@ -12,17 +12,25 @@ use anyhow::{Context, Result};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::args::Dialect;
 use crate::engine::Engine;
-use crate::llama;
-use crate::wire::{Gone, Wire};
+use crate::http::{self, Ask};
+use crate::live::Reason;
+use crate::wire::{Gone, Received, Then, Wire};
+use crate::{llama, vllm};
 
 /// Accepted connections a worker has not taken up yet. Past it the acceptor waits, and the kernel's
 /// backlog holds the rest.
 const HANDOVER_CONNECTIONS: usize = 256;
+/// Between two looks at whether the last stream has ended.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// Long enough to write the last events of streams that were aborted.
+const ABORT_GRACE: Duration = Duration::from_secs(2);
 
-/// Serves until SIGTERM.
+/// Serves until SIGTERM, or until the engine died.
 pub(crate) fn run(engine: Arc<Engine>) -> Result<()> {
     let mut workers = Vec::new();
     for index in 0..engine.args.workers {
@@ -53,15 +61,23 @@ fn work(engine: &Arc<Engine>, mut accepted: mpsc::Receiver<std::net::TcpStream>)
 }
 
 async fn accept(engine: &Engine, workers: &[mpsc::Sender<std::net::TcpStream>]) -> Result<()> {
-    let address = (engine.args.host.as_str(), engine.args.port);
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("couldn't bind HTTP server socket, hostname: {address:?}"))?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    announce(&listener)?;
+    if engine.args.dialect != Dialect::LlamaCpp {
+        // Only llama-server listens while it loads.
+        tokio::select! {
+            () = tokio::time::sleep(engine.args.load) => {}
+            _ = terminate.recv() => return Ok(()),
+        }
+    }
+    let listener = listen(&engine.args.host, engine.args.port, "listening on").await?;
+    let mut death = std::pin::pin!(engine.death());
     let mut turn = workers.iter().cycle();
     loop {
-        let Some(stream) = next_connection(&listener, &mut terminate).await else {
+        let stream = tokio::select! {
+            stream = next_connection(&listener, &mut terminate) => stream,
+            () = &mut death => return Ok(()),
+        };
+        let Some(stream) = stream else {
             drop(listener);
             wind_down(engine).await;
             return Ok(());
@@ -77,11 +93,16 @@ async fn accept(engine: &Engine, workers: &[mpsc::Sender<std::net::TcpStream>]) 
     }
 }
 
-fn announce(listener: &TcpListener) -> Result<()> {
+/// Binds, and says so on stdout.
+async fn listen(host: &str, port: u16, what: &str) -> Result<TcpListener> {
+    let listener = TcpListener::bind((host, port))
+        .await
+        .with_context(|| format!("couldn't bind HTTP server socket, hostname: {host}:{port}"))?;
     let address = listener.local_addr().context("asking for the bound address")?;
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "listening on {address}").context("printing the address")?;
-    stdout.flush().context("printing the address")
+    writeln!(stdout, "{what} {address}").context("printing the address")?;
+    stdout.flush().context("printing the address")?;
+    Ok(listener)
 }
 
 /// `None` after SIGTERM.
@@ -98,14 +119,39 @@ async fn next_connection(listener: &TcpListener, terminate: &mut Signal) -> Opti
     }
 }
 
-/// Recorded: after SIGTERM the real engine decodes nothing more, leaves its streams hanging until the
-/// next comment would be due, and ends them without a final event.
+/// Ends the streams as the engine does after SIGTERM.
 async fn wind_down(engine: &Engine) {
-    engine.faults.hang_all.store(true, Relaxed);
-    let linger = engine.args.ping.unwrap_or(Duration::from_secs(30));
-    let deadline = tokio::time::Instant::now() + linger;
-    while engine.slots.busy() > 0 && tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let linger = match engine.args.dialect {
+        // Recorded: it decodes nothing more, leaves its streams hanging until the next comment would
+        // be due, and ends them without a final event.
+        Dialect::LlamaCpp => {
+            engine.faults.hang_all.store(true, Relaxed);
+            engine.args.ping.unwrap_or(Duration::from_secs(30))
+        }
+        Dialect::Vllm if engine.args.drain.is_zero() => {
+            engine.live.interrupt(Reason::Abort, |_| true);
+            ABORT_GRACE
+        }
+        Dialect::Vllm | Dialect::Tgi | Dialect::Triton => engine.args.drain,
+    };
+    let deadline = Instant::now() + linger;
+    while engine.slots.busy() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}
+
+/// A request's head as the dialect wants it.
+enum Head {
+    Llama(llama::Head),
+    Other(Ask),
+}
+
+impl Head {
+    fn of(engine: &Engine, head: &httparse::Request<'_, '_>) -> Self {
+        match engine.args.dialect {
+            Dialect::LlamaCpp => Self::Llama(llama::classify(engine, head)),
+            Dialect::Vllm | Dialect::Tgi | Dialect::Triton => Self::Other(Ask::of(head)),
+        }
     }
 }
 
@@ -113,19 +159,32 @@ async fn serve(engine: Arc<Engine>, stream: TcpStream) {
     let mut wire = Wire::new(stream);
     let mut answers = 0_u32;
     loop {
-        let Ok(request) = wire.read_request(|head| llama::classify(&engine, head)).await else {
+        let Ok(request) = wire.read_request(|head| Head::of(&engine, head)).await else {
             return;
         };
         engine.stats.requests.fetch_add(1, Relaxed);
         let last = request.last;
-        match llama::answer(&engine, &mut wire, request).await {
-            Ok(llama::Then::KeepOpen) if !last => {}
+        match answer(&engine, &mut wire, request).await {
+            Ok(Then::KeepOpen) if !last => {}
             Ok(_) => return,
             Err(Gone) => return engine.note_disconnect(),
         }
         answers += 1;
         if answers == engine.args.keep_alive_requests {
             return;
+        }
+    }
+}
+
+async fn answer(engine: &Engine, wire: &mut Wire, request: Received<Head>) -> Result<Then, Gone> {
+    match request.head {
+        Head::Llama(head) => llama::answer(engine, wire, head, request.body).await,
+        Head::Other(ask) => {
+            let ask = Ask { body: request.body, ..ask };
+            match engine.args.dialect {
+                Dialect::LlamaCpp | Dialect::Vllm => vllm::answer(engine, wire, ask).await,
+                Dialect::Tgi | Dialect::Triton => http::respond(wire, 501, "", b"").await,
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The slots that generations run in. A request beyond them is deferred, never refused, as with the
-//! real engine.
+//! The slots that generations run in. A request beyond them is deferred; how many may be is the
+//! dialect's affair, and for llama-server there is no bound.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -31,6 +31,17 @@ pub(crate) struct Held<'a> {
     _permit: SemaphorePermit<'a>,
 }
 
+/// What an admitted request has.
+pub(crate) enum Place<'a> {
+    Held(Held<'a>),
+    Queued(Deferred<'a>),
+    /// Nothing yet, not even a place in the queue: the engine sleeps.
+    Later,
+}
+
+/// A request that waits. Dropping it gives the place up.
+pub(crate) struct Deferred<'a>(&'a AtomicU32);
+
 impl Slots {
     pub(crate) fn new(count: u32) -> Self {
         Self {
@@ -41,14 +52,22 @@ impl Slots {
         }
     }
 
-    /// Takes a slot if one is free now.
-    pub(crate) fn try_take(&self, wanted: Option<u32>) -> Option<Held<'_>> {
-        self.free.try_acquire().ok().map(|permit| self.occupy(permit, wanted))
+    /// Takes a slot if one is free now, otherwise a place among at most `queue_max` that wait for
+    /// one; `None` if there is none of either.
+    pub(crate) fn enter(&self, wanted: Option<u32>, queue_max: Option<u32>) -> Option<Place<'_>> {
+        match self.free.try_acquire() {
+            Ok(permit) => Some(Place::Held(self.occupy(permit, wanted))),
+            Err(_) => Deferred::enter(&self.deferred, queue_max).map(Place::Queued),
+        }
     }
 
-    /// Waits for a slot. Counts as deferred until then, also when the future is dropped.
-    pub(crate) async fn take(&self, wanted: Option<u32>) -> Held<'_> {
-        let _deferred = Deferred::enter(&self.deferred);
+    /// Waits for the slot that `place` leads to.
+    pub(crate) async fn take<'a>(&'a self, place: Place<'a>, wanted: Option<u32>) -> Held<'a> {
+        let _deferred = match place {
+            Place::Held(held) => return held,
+            Place::Queued(deferred) => Some(deferred),
+            Place::Later => Deferred::enter(&self.deferred, None),
+        };
         let permit = self.free.acquire().await.expect("the semaphore is never closed");
         self.occupy(permit, wanted)
     }
@@ -92,12 +111,11 @@ impl Drop for Held<'_> {
     }
 }
 
-struct Deferred<'a>(&'a AtomicU32);
-
 impl<'a> Deferred<'a> {
-    fn enter(count: &'a AtomicU32) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
+    fn enter(count: &'a AtomicU32, most: Option<u32>) -> Option<Self> {
+        let most = most.unwrap_or(u32::MAX);
+        let more = |waiting: u32| (waiting < most).then(|| waiting + 1);
+        count.fetch_update(Relaxed, Relaxed, more).ok().map(|_| Self(count))
     }
 }
 

@@ -23,6 +23,13 @@ const READ_AHEAD_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Gone;
 
+/// What becomes of the connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    KeepOpen,
+    Close,
+}
+
 pub(crate) struct Wire {
     stream: TcpStream,
     input: Vec<u8>,
@@ -91,6 +98,11 @@ impl Wire {
         &self.input[range]
     }
 
+    /// All bytes of the request under way, its head included.
+    pub(crate) fn request(&self) -> &[u8] {
+        &self.input[..self.used]
+    }
+
     /// Sends what was collected.
     pub(crate) async fn flush(&mut self) -> Result<(), Gone> {
         let step = if self.split == 0 { usize::MAX } else { self.split };
@@ -125,6 +137,12 @@ impl Wire {
             self.timer.as_mut().poll(cx).map(Ok)
         })
         .await
+    }
+
+    /// Waits until `deadline`, whatever the peer does.
+    pub(crate) async fn sleep_until(&mut self, deadline: Instant) {
+        self.timer.as_mut().reset(deadline);
+        self.timer.as_mut().await;
     }
 
     /// Waits for `ready`, or less if the peer goes.

@@ -10,15 +10,10 @@ use serde_json::{Value, json};
 use super::frames;
 use crate::decimal::push_decimal;
 use crate::engine::Engine;
+use crate::http::reason;
 use crate::numbering;
-use crate::wire::{Gone, Wire};
-
-/// What becomes of the connection after an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
-    KeepOpen,
-    Close,
-}
+use crate::template::{self, Message};
+use crate::wire::{Gone, Then, Wire};
 
 const HEAD: &[u8] = b"Server: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n";
 const JSON: &[u8] = b"Content-Type: application/json; charset=utf-8\r\n";
@@ -49,18 +44,6 @@ async fn error(wire: &mut Wire, status: u16, body: &str) -> Result<Then, Gone> {
     wire.out.extend_from_slice(JSON);
     finish(wire, body.as_bytes(), b"Connection: close\r\n").await?;
     Ok(Then::Close)
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        404 => "Not Found",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        _ => "Error",
-    }
 }
 
 fn error_type(status: u16) -> &'static str {
@@ -127,9 +110,9 @@ pub(super) async fn props(engine: &Engine, wire: &mut Wire) -> Result<Then, Gone
         "model_ftype": "F16",
         "model_path": args.model_path,
         "modalities": { "vision": false, "video": false, "audio": false },
-        "endpoint_slots": args.slots,
+        "endpoint_slots": args.llama.slots,
         "endpoint_props": false,
-        "endpoint_metrics": args.metrics,
+        "endpoint_metrics": args.llama.metrics,
         "chat_template": CHAT_TEMPLATE,
         "chat_template_caps": { "supports_string_content": true, "supports_system_role": true },
         "bos_token": "<s>",
@@ -146,7 +129,7 @@ pub(super) async fn slots(
     wire: &mut Wire,
     fail_on_no_slot: bool,
 ) -> Result<Then, Gone> {
-    if !engine.args.slots {
+    if !engine.args.llama.slots {
         let message = "This server does not support slots endpoint. Start it with `--slots`";
         return refuse(wire, 501, message).await;
     }
@@ -197,7 +180,7 @@ pub(super) async fn models(engine: &Engine, wire: &mut Wire) -> Result<Then, Gon
 }
 
 pub(super) async fn metrics(engine: &Engine, wire: &mut Wire) -> Result<Then, Gone> {
-    if !engine.args.metrics {
+    if !engine.args.llama.metrics {
         let message = "This server does not support metrics endpoint. Start it with `--metrics`";
         return refuse(wire, 501, message).await;
     }
@@ -257,28 +240,13 @@ pub(super) async fn detokenize(wire: &mut Wire, body: Range<usize>) -> Result<Th
         Ok(ask) => ask,
         Err(error) => return bad_request(wire, &error.to_string()).await,
     };
-    let mut content = Vec::new();
-    for id in ask.tokens {
-        match id.checked_sub(numbering::FIRST_ANSWER_ID) {
-            Some(number) => {
-                numbering::push_text(&mut content, number, numbering::Style::default());
-            }
-            None => content.push(b'?'),
-        }
-    }
-    let content = String::from_utf8(content).expect("numbered text is UTF-8");
+    let content = numbering::text_of(&ask.tokens);
     json(wire, json!({ "content": content }).to_string().as_bytes()).await
 }
 
 #[derive(Deserialize)]
 struct TemplateBody {
-    messages: Vec<TemplateMessage>,
-}
-
-#[derive(Deserialize)]
-struct TemplateMessage {
-    role: String,
-    content: String,
+    messages: Vec<Message>,
 }
 
 pub(super) async fn apply_template(wire: &mut Wire, body: Range<usize>) -> Result<Then, Gone> {
@@ -286,10 +254,6 @@ pub(super) async fn apply_template(wire: &mut Wire, body: Range<usize>) -> Resul
         Ok(ask) => ask,
         Err(error) => return bad_request(wire, &error.to_string()).await,
     };
-    let mut prompt = String::new();
-    for TemplateMessage { role, content } in &ask.messages {
-        let _ = write!(prompt, "<|{role}|>{content}<|end|>");
-    }
-    prompt.push_str("<|assistant|>");
+    let prompt = template::apply(&ask.messages);
     json(wire, json!({ "prompt": prompt }).to_string().as_bytes()).await
 }

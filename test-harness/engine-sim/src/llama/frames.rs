@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
-use crate::decimal::{push_decimal, push_hex};
+use tokio::time::Instant;
+
+use crate::decimal::push_decimal;
+use crate::generation::{Clock, ms_between};
 
 pub(super) const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nAccess-Control-Allow-Origin: \r\nX-Accel-Buffering: no\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nKeep-Alive: timeout=5, max=100\r\n\r\n";
-pub(super) const PING: &[u8] = b"3\r\n:\n\n\r\n";
-pub(super) const END: &[u8] = b"0\r\n\r\n";
 pub(super) const MID_STREAM_ERROR: &[u8] = b"data: {\"error\":{\"code\":500,\"message\":\"Context size has been exceeded.\",\"type\":\"server_error\"}}\n\n";
-pub(super) const MALFORMED: &[u8] = b"data: {\"index\":0,\"content\":\n\n";
 
 /// What `generation_settings` echoes.
 pub(super) struct Settings {
@@ -54,6 +54,17 @@ pub(super) struct Timings {
     pub(super) predicted_ms: f64,
 }
 
+impl Timings {
+    pub(super) fn of(prompt_tokens: u32, clock: &Clock, end: Instant) -> Self {
+        Self {
+            prompt_tokens,
+            prompt_ms: ms_between(clock.prompt_start, clock.decode_start),
+            predicted: clock.sent,
+            predicted_ms: ms_between(clock.decode_start, end),
+        }
+    }
+}
+
 /// What every event of one answer repeats.
 #[derive(Clone, Copy)]
 pub(super) struct Common {
@@ -76,14 +87,6 @@ pub(super) struct Final<'a> {
     pub(super) stop_type: &'static str,
     pub(super) stopping_word: &'a str,
     pub(super) timings: Timings,
-}
-
-/// Appends `payload` as one chunk.
-pub(super) fn push_chunk(out: &mut Vec<u8>, payload: &[u8]) {
-    push_hex(out, payload.len());
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(payload);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the event of one token, without its framing.

@@ -11,23 +11,21 @@ use serde_json::value::RawValue;
 use super::frames::Settings;
 use crate::args::Args;
 use crate::directives::Directives;
+use crate::generation::Task;
 use crate::numbering;
+use crate::speech::{StopRule, Stops};
 
-/// A generation to run.
+/// A generation to run, with what only llama-server asks for.
 pub(super) struct Job {
+    pub(super) task: Task,
     /// The prompt's text inside the request's bytes, still escaped; `None` for token ids.
     pub(super) prompt_echo: Option<Range<usize>>,
-    pub(super) prompt_tokens: u32,
-    pub(super) first_number: u64,
-    pub(super) stop: Vec<String>,
     pub(super) stream: bool,
     pub(super) progress: bool,
     pub(super) timings_per_token: bool,
     pub(super) return_tokens: bool,
     pub(super) id_slot: i64,
-    pub(super) ping: Option<Duration>,
     pub(super) settings: Settings,
-    pub(super) directives: Directives,
 }
 
 /// The status and message of a refused body.
@@ -96,22 +94,31 @@ impl Job {
         let facts = PromptFacts::of(raw.get())?;
         let text_at = offset + (raw.get().as_ptr().addr() - body.as_ptr().addr()) + 1;
         let settings = parsed.settings()?;
-        Ok(Self {
-            prompt_echo: facts.text_len.map(|len| text_at..text_at + len),
+        let id_slot = parsed.id_slot.unwrap_or(-1);
+        let task = Task {
             prompt_tokens: facts.tokens,
             first_number: args.first_number + facts.first_number,
-            stop: settings.stop.clone(),
-            stream: parsed.stream,
-            progress: parsed.return_progress,
-            timings_per_token: parsed.timings_per_token,
-            return_tokens: parsed.return_tokens,
-            id_slot: parsed.id_slot.unwrap_or(-1),
+            stops: Stops { words: settings.stop.clone(), rule: StopRule::HoldSuspects },
+            directives: facts.directives,
+            script: None,
+            // Recorded: a limit of 0 still gives one token; a negative one is no limit.
+            limit: u32::try_from(settings.n_predict).map_or(u32::MAX, |limit| limit.max(1)),
+            slot: u32::try_from(id_slot).ok(),
             ping: match parsed.sse_ping_interval {
                 Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
                 None => args.ping,
             },
+            eos_is_token: false,
+        };
+        Ok(Self {
+            task,
+            prompt_echo: facts.text_len.map(|len| text_at..text_at + len),
+            stream: parsed.stream,
+            progress: parsed.return_progress,
+            timings_per_token: parsed.timings_per_token,
+            return_tokens: parsed.return_tokens,
+            id_slot,
             settings,
-            directives: facts.directives,
         })
     }
 }

@@ -186,7 +186,7 @@ fn sigterm_ends_an_idle_engine_at_once_and_leaves_streams_without_a_last_event()
     assert!(busy.wait().unwrap().success());
 }
 
-fn terminate(sim: &SimProcess) {
+pub(crate) fn terminate(sim: &SimProcess) {
     let status = std::process::Command::new("kill").arg(sim.pid().to_string()).status();
     assert!(status.unwrap().success());
 }

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod dialect;
+mod every_fault;
 mod faults;
 mod slots;
+mod vllm;
 mod wire;

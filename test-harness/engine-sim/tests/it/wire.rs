@@ -24,7 +24,9 @@ impl Answer {
     /// The parsed events of a stream, comments apart.
     pub(crate) fn events(&self) -> Vec<Value> {
         let data = self.body.split("\n\n").filter_map(|event| event.strip_prefix("data: "));
-        data.map(|json| serde_json::from_str(json).unwrap()).collect()
+        data.filter(|json| *json != "[DONE]")
+            .map(|json| serde_json::from_str(json).unwrap())
+            .collect()
     }
 
     /// The text of all events together.
@@ -60,8 +62,29 @@ pub(crate) fn get(sim: &SimProcess, path: &str) -> Answer {
     ask(sim, "GET", path, "", "")
 }
 
+pub(crate) const JSON: &str = "Content-Type: application/json\r\n";
+
 pub(crate) fn post(sim: &SimProcess, path: &str, body: &Value) -> Answer {
-    ask(sim, "POST", path, "", &body.to_string())
+    ask(sim, "POST", path, JSON, &body.to_string())
+}
+
+/// Sends a JSON body on a new connection, without waiting for anything.
+pub(crate) fn begin(sim: &SimProcess, path: &str, body: &Value) -> TcpStream {
+    let mut socket = connect(sim);
+    let extra = format!("{JSON}Connection: close\r\n");
+    send(&mut socket, "POST", path, &extra, &body.to_string());
+    socket
+}
+
+/// Bytes of an answer up to whatever ended it.
+pub(crate) fn raw_post(
+    sim: &SimProcess,
+    path: &str,
+    body: &Value,
+) -> (String, std::io::Result<()>) {
+    let mut raw = Vec::new();
+    let end = begin(sim, path, body).read_to_end(&mut raw).map(|_| ());
+    (String::from_utf8_lossy(&raw).into_owned(), end)
 }
 
 /// Streams a completion of `prompt` and returns it whole.
@@ -112,8 +135,8 @@ pub(crate) fn decode(raw: &[u8]) -> Answer {
     let text = std::str::from_utf8(raw).unwrap();
     let (head, rest) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let body =
-        if head.contains("Transfer-Encoding: chunked") { unchunk(rest) } else { rest.into() };
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunk(rest) } else { rest.into() };
     Answer { status, head: head.to_owned(), body }
 }
 

@@ -1,13 +1,11 @@
-//! The simulator's own routes: faults of the whole process, and counters.
+//! The simulator's own routes, the same in every dialect: faults of the whole process, and counters.
 
-use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::answers::{self, Then};
 use crate::engine::Engine;
-use crate::wire::{Gone, Wire};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,19 +14,20 @@ struct FaultOrder {
     refuse: Option<u32>,
     unready: Option<bool>,
     hang_all: Option<bool>,
+    /// Whether the health route falls silent while everything else goes on.
+    health_hangs: Option<bool>,
+    /// The engine behind the API dies: streams end in an error and the process follows.
+    #[serde(default)]
+    engine_dead: bool,
+    /// How long the process outlives its engine; 1000 if absent, as recorded.
+    linger_ms: Option<u64>,
     #[serde(default)]
     die: bool,
 }
 
-pub(super) async fn fault(
-    engine: &Engine,
-    wire: &mut Wire,
-    body: Range<usize>,
-) -> Result<Then, Gone> {
-    let order: FaultOrder = match serde_json::from_slice(wire.request_bytes(body)) {
-        Ok(order) => order,
-        Err(error) => return answers::bad_request(wire, &error.to_string()).await,
-    };
+/// Carries out the order in `body`; an error is the message of a refusal.
+pub(crate) fn fault(engine: &Engine, body: &[u8]) -> Result<(), String> {
+    let order: FaultOrder = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     if order.die {
         std::process::abort();
     }
@@ -42,10 +41,16 @@ pub(super) async fn fault(
     if let Some(hung) = order.hang_all {
         faults.hang_all.store(hung, Relaxed);
     }
-    answers::json(wire, b"{}").await
+    if let Some(hangs) = order.health_hangs {
+        faults.health_hangs.store(hangs, Relaxed);
+    }
+    if order.engine_dead {
+        engine.kill_engine(Duration::from_millis(order.linger_ms.unwrap_or(1000)));
+    }
+    Ok(())
 }
 
-pub(super) async fn stats(engine: &Engine, wire: &mut Wire) -> Result<Then, Gone> {
+pub(crate) fn stats(engine: &Engine) -> String {
     let stats = &engine.stats;
     let body = serde_json::json!({
         "connections": stats.connections.load(Relaxed),
@@ -56,5 +61,5 @@ pub(super) async fn stats(engine: &Engine, wire: &mut Wire) -> Result<Then, Gone
         "slots_busy": engine.slots.busy(),
         "deferred": engine.slots.deferred(),
     });
-    answers::json(wire, body.to_string().as_bytes()).await
+    body.to_string()
 }
