@@ -89,7 +89,7 @@ impl<'a> Speech<'a> {
             return None;
         }
         match self.stops.rule {
-            StopRule::HoldSuspects => self.say_unless_suspect(out, last),
+            StopRule::HoldSuspects => self.say_unless_suspect(out),
             StopRule::HoldLongest => self.say_all_but_longest(out, before, last),
             StopRule::Include => self.say_up_to_and_with(out, before),
             StopRule::TokenEnd => {
@@ -105,7 +105,8 @@ impl<'a> Speech<'a> {
         self.give(out, self.text.len());
     }
 
-    fn say_unless_suspect(&mut self, out: &mut Vec<u8>, last: bool) -> Option<&'a str> {
+    /// Recorded: what is held back when the answer ends is never said.
+    fn say_unless_suspect(&mut self, out: &mut Vec<u8>) -> Option<&'a str> {
         let words = &self.stops.words;
         let found = words
             .iter()
@@ -115,7 +116,7 @@ impl<'a> Speech<'a> {
             self.give(out, at);
             return Some(word);
         }
-        if last || !words.iter().any(|word| ends_in_start_of(&self.text, word.as_bytes())) {
+        if !words.iter().any(|word| ends_in_start_of(&self.text, word.as_bytes())) {
             self.give(out, self.text.len());
             self.text.clear();
             self.given = 0;

@@ -66,6 +66,7 @@ macro_rules! conforms_as_any {
             a_generation_streams_to_its_end,
             a_seed_gives_the_same_answer_again,
             stop_sequences_end_the_text,
+            what_only_begins_like_a_stop_sequence_is_said,
             prompts_of_token_ids,
             token_ids_of_the_answer,
             settings_are_taken_or_refused,
@@ -105,3 +106,4 @@ macro_rules! conforms_fully {
 }
 
 conforms_fully!(llamacpp, Engine::Llamacpp, []);
+conforms_fully!(vllm, Engine::Vllm, []);
