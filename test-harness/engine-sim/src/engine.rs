@@ -36,6 +36,8 @@ pub(crate) struct Stats {
     pub(crate) finished: AtomicU64,
     /// Requests that were refused because too many were there.
     pub(crate) rejected: AtomicU64,
+    /// Requests that were refused for what they asked.
+    pub(crate) refused: AtomicU64,
     pub(crate) disconnects_seen: AtomicU64,
     /// 0 until a first one was seen.
     pub(crate) last_disconnect_unix_us: AtomicU64,

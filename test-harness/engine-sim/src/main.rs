@@ -24,6 +24,7 @@ mod slots;
 mod speech;
 mod stream;
 mod template;
+mod tgi;
 mod vllm;
 mod wire;
 

@@ -57,9 +57,12 @@ pub(crate) fn count(text: &str) -> u32 {
 
 /// The ids of `text`, special ones apart: as many as [`count`] says, all below the answers' ids.
 pub(crate) fn ids(text: &str) -> impl Iterator<Item = u32> + '_ {
-    text.as_bytes()
-        .chunks(BYTES_PER_TOKEN)
-        .map(|piece| 3 + piece.iter().map(|&byte| u32::from(byte)).sum::<u32>() % 900)
+    pieces(text).map(|piece| 3 + piece.iter().map(|&byte| u32::from(byte)).sum::<u32>() % 900)
+}
+
+/// The bytes of each token of `text`.
+pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &[u8]> + '_ {
+    text.as_bytes().chunks(BYTES_PER_TOKEN)
 }
 
 /// The ids of a prompt.

@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::http::{self, Ask};
 use crate::live::Reason;
 use crate::wire::{Gone, Received, Then, Wire};
-use crate::{llama, vllm};
+use crate::{llama, tgi, vllm};
 
 /// Accepted connections a worker has not taken up yet. Past it the acceptor waits, and the kernel's
 /// backlog holds the rest.
@@ -183,7 +183,8 @@ async fn answer(engine: &Engine, wire: &mut Wire, request: Received<Head>) -> Re
             let ask = Ask { body: request.body, ..ask };
             match engine.args.dialect {
                 Dialect::LlamaCpp | Dialect::Vllm => vllm::answer(engine, wire, ask).await,
-                Dialect::Tgi | Dialect::Triton => http::respond(wire, 501, "", b"").await,
+                Dialect::Tgi => tgi::answer(engine, wire, ask).await,
+                Dialect::Triton => http::respond(wire, 501, "", b"").await,
             }
         }
     }

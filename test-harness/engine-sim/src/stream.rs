@@ -25,7 +25,7 @@ const WRITE_BYTES: usize = 16 * 1024;
 const HANG_PING: Duration = Duration::from_millis(50);
 
 const PING: &[u8] = b"3\r\n:\n\n\r\n";
-const END: &[u8] = b"0\r\n\r\n";
+pub(crate) const END: &[u8] = b"0\r\n\r\n";
 
 /// When a dialect sends the head of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -458,7 +458,7 @@ impl<'a, E: Encoder> Stream<'a, E> {
 
 /// Appends `payload` as one chunk.
 #[inline]
-fn push_chunk<E: Encoder>(out: &mut Vec<u8>, payload: &[u8]) {
+pub(crate) fn push_chunk<E: Encoder>(out: &mut Vec<u8>, payload: &[u8]) {
     push_hex(out, payload.len(), E::UPPER_HEX);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(payload);

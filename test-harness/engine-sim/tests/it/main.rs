@@ -6,5 +6,6 @@ mod dialect;
 mod every_fault;
 mod faults;
 mod slots;
+mod tgi;
 mod vllm;
 mod wire;
