@@ -198,7 +198,7 @@ impl<'a> Generation<'a> {
         held.slot.decoded.store(whole.clock.sent, Relaxed);
         engine.stats.tokens_sent.fetch_add(whole.clock.sent.into(), Relaxed);
         match task.fault_at(whole.clock.sent) {
-            Some(fault) => fail_whole(wire, fault).await,
+            Some(fault) => fail_whole(wire, fault, watches).await,
             None => {
                 engine.stats.finished.fetch_add(1, Relaxed);
                 Ok(Outcome::Whole(whole))
@@ -319,10 +319,15 @@ impl Watch<'_> {
     }
 }
 
-async fn fail_whole(wire: &mut Wire, fault: Fault) -> Result<Outcome<'static>, Gone> {
+async fn fail_whole(
+    wire: &mut Wire,
+    fault: Fault,
+    watches: bool,
+) -> Result<Outcome<'static>, Gone> {
     match fault {
         Fault::Die => std::process::abort(),
-        Fault::Hang => wire.while_present(pending()).await,
+        Fault::Hang if watches => wire.while_present(pending()).await,
+        Fault::Hang => pending().await,
         Fault::Reset => {
             wire.reset_on_drop();
             Ok(Outcome::Silent(Then::Close))

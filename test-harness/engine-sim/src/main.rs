@@ -25,6 +25,7 @@ mod speech;
 mod stream;
 mod template;
 mod tgi;
+mod triton;
 mod vllm;
 mod wire;
 

@@ -17,10 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::args::Dialect;
 use crate::engine::Engine;
-use crate::http::{self, Ask};
+use crate::http::Ask;
 use crate::live::Reason;
 use crate::wire::{Gone, Received, Then, Wire};
-use crate::{llama, tgi, vllm};
+use crate::{llama, tgi, triton, vllm};
 
 /// Accepted connections a worker has not taken up yet. Past it the acceptor waits, and the kernel's
 /// backlog holds the rest.
@@ -60,26 +60,32 @@ fn work(engine: &Arc<Engine>, mut accepted: mpsc::Receiver<std::net::TcpStream>)
     });
 }
 
-async fn accept(engine: &Engine, workers: &[mpsc::Sender<std::net::TcpStream>]) -> Result<()> {
+async fn accept(engine: &Arc<Engine>, workers: &[mpsc::Sender<std::net::TcpStream>]) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    if engine.args.dialect != Dialect::LlamaCpp {
-        // Only llama-server listens while it loads.
+    // Only llama-server listens while it loads, and Triton if nothing is to be loaded yet.
+    if engine.args.dialect != Dialect::LlamaCpp && engine.model_loaded.load(Relaxed) {
         tokio::select! {
             () = tokio::time::sleep(engine.args.load) => {}
             _ = terminate.recv() => return Ok(()),
         }
     }
     let listener = listen(&engine.args.host, engine.args.port, "listening on").await?;
+    let metrics = metrics(Arc::clone(engine)).await?;
+    let mut metrics = std::pin::pin!(metrics);
     let mut death = std::pin::pin!(engine.death());
     let mut turn = workers.iter().cycle();
     loop {
         let stream = tokio::select! {
             stream = next_connection(&listener, &mut terminate) => stream,
             () = &mut death => return Ok(()),
+            () = &mut metrics => return Ok(()),
         };
         let Some(stream) = stream else {
             drop(listener);
-            wind_down(engine).await;
+            tokio::select! {
+                () = wind_down(engine) => {}
+                () = &mut metrics => {}
+            }
             return Ok(());
         };
         if engine.refuses_connection() {
@@ -91,6 +97,21 @@ async fn accept(engine: &Engine, workers: &[mpsc::Sender<std::net::TcpStream>]) 
         let worker = turn.next().expect("there is at least one worker");
         worker.send(stream.into_std()?).await.context("a worker ended")?;
     }
+}
+
+/// Binds the port that only Triton has; what is returned serves it and never ends.
+async fn metrics(engine: Arc<Engine>) -> Result<impl Future<Output = ()>> {
+    let own = &engine.args.triton;
+    let listener = match engine.args.dialect {
+        Dialect::Triton => Some(listen(&own.metrics_host, own.metrics_port, "metrics on").await?),
+        Dialect::LlamaCpp | Dialect::Vllm | Dialect::Tgi => None,
+    };
+    Ok(async move {
+        match listener {
+            Some(listener) => triton::metrics::serve(engine, listener).await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 /// Binds, and says so on stdout.
@@ -182,9 +203,10 @@ async fn answer(engine: &Engine, wire: &mut Wire, request: Received<Head>) -> Re
         Head::Other(ask) => {
             let ask = Ask { body: request.body, ..ask };
             match engine.args.dialect {
-                Dialect::LlamaCpp | Dialect::Vllm => vllm::answer(engine, wire, ask).await,
+                Dialect::LlamaCpp => unreachable!("its heads are of their own kind"),
+                Dialect::Vllm => vllm::answer(engine, wire, ask).await,
                 Dialect::Tgi => tgi::answer(engine, wire, ask).await,
-                Dialect::Triton => http::respond(wire, 501, "", b"").await,
+                Dialect::Triton => triton::answer(engine, wire, ask).await,
             }
         }
     }

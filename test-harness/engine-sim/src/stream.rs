@@ -92,6 +92,12 @@ pub(crate) trait Encoder {
     fn last(&mut self, _event: &mut Vec<u8>, _last: &Last<'_>) {}
 
     fn error(&self, event: &mut Vec<u8>);
+
+    /// Appends the error that a stream ends in which somebody else aborted; false where an abort is
+    /// no error but an ending.
+    fn abort(&self, _event: &mut Vec<u8>) -> bool {
+        false
+    }
 }
 
 struct Stream<'a, E> {
@@ -390,6 +396,7 @@ impl<'a, E: Encoder> Stream<'a, E> {
     async fn cut(&mut self, reason: Reason) -> Result<Then, Gone> {
         match reason {
             Reason::Dead => self.fail(Fault::Error).await,
+            Reason::Abort if self.encoder.abort(&mut self.event) => self.end_in_error().await,
             Reason::Abort => {
                 let ending = Some(Ending::Abort);
                 self.push_token(&Token { text: b"", id: EOS.into(), special: true, ending });
@@ -398,16 +405,23 @@ impl<'a, E: Encoder> Stream<'a, E> {
         }
     }
 
+    /// Sends the error that is the event under construction, and the end.
+    async fn end_in_error(&mut self) -> Result<Then, Gone> {
+        if !self.head_sent {
+            self.encoder.error_head(&mut self.wire.out);
+            self.head_sent = true;
+        }
+        self.end_event();
+        self.push_end();
+        self.write().await?;
+        Ok(Then::KeepOpen)
+    }
+
     async fn fail(&mut self, fault: Fault) -> Result<Then, Gone> {
         match fault {
             Fault::Error => {
-                if !self.head_sent {
-                    self.encoder.error_head(&mut self.wire.out);
-                    self.head_sent = true;
-                }
                 self.encoder.error(&mut self.event);
-                self.end_event();
-                self.push_end();
+                return self.end_in_error().await;
             }
             Fault::Eof => {
                 self.begin();
@@ -427,7 +441,7 @@ impl<'a, E: Encoder> Stream<'a, E> {
                 self.wire.reset_on_drop();
                 Ok(Then::Close)
             }
-            Fault::Eof | Fault::Error => Ok(Then::KeepOpen),
+            Fault::Error | Fault::Eof => Ok(Then::KeepOpen),
             Fault::HalfClose => {
                 self.wire.close_sending_side().await;
                 self.wire.while_present(pending()).await

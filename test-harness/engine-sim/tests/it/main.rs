@@ -7,5 +7,6 @@ mod every_fault;
 mod faults;
 mod slots;
 mod tgi;
+mod triton;
 mod vllm;
 mod wire;

@@ -298,7 +298,7 @@ fn every_fault_can_be_asked_for() {
         path: "/generate_stream",
         body: |prompt| inputs(prompt, 5),
         token: "\"logprob\":-1.0",
-        last: "\"generated_text\":\"",
+        last: &["\"generated_text\":\""],
         error: "data: {\"error\":\"Request failed during generation: Server error: transport error\",\"error_type\":\"generation\"}\n\n",
         done: false,
         watches: true,

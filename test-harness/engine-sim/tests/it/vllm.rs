@@ -368,7 +368,7 @@ fn every_fault_can_be_asked_for() {
         path: "/v1/completions",
         body: |prompt| completion(prompt, 5),
         token: "\"index\":0,\"text\":",
-        last: "\"finish_reason\":\"",
+        last: &["\"finish_reason\":\""],
         error: "data: {\"error\": {\"message\": \"EngineCore",
         done: true,
         watches: true,

@@ -36,7 +36,11 @@ impl Answer {
 }
 
 pub(crate) fn connect(sim: &SimProcess) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", sim.port())).unwrap();
+    connect_to(sim.port())
+}
+
+pub(crate) fn connect_to(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream
 }
