@@ -1,12 +1,13 @@
 //! The dialect of llama.cpp's `llama-server` 0.5.0: routes, bodies and framing as they were recorded.
 //!
-//! Not reproduced: OpenAI-style routes, embeddings, LoRA, saved slots, sleep, and the defect by which
+//! Not reproduced: OpenAI-style routes of generation, LoRA, saved slots, sleep, and the defect by which
 //! a request without output outlives its client; here a client that goes is noticed at once.
 
 mod answers;
 mod completion;
 mod encoder;
 mod frames;
+mod pooling;
 mod request;
 
 use std::future::pending;
@@ -35,6 +36,7 @@ enum Route {
     Tokenize,
     Detokenize,
     ApplyTemplate,
+    Pooling(pooling::Route),
     SimFault,
     SimStats,
     Unknown,
@@ -52,6 +54,11 @@ impl Route {
             ("POST", "/tokenize") => Self::Tokenize,
             ("POST", "/detokenize") => Self::Detokenize,
             ("POST", "/apply-template") => Self::ApplyTemplate,
+            ("POST", "/embedding" | "/embeddings") => Self::Pooling(pooling::Route::Embedding),
+            ("POST", "/v1/embeddings") => Self::Pooling(pooling::Route::Embeddings),
+            ("POST", "/rerank" | "/reranking" | "/v1/rerank" | "/v1/reranking") => {
+                Self::Pooling(pooling::Route::Rerank)
+            }
             ("POST", "/sim/fault") => Self::SimFault,
             ("GET", "/sim/stats") => Self::SimStats,
             // Recorded: a known path with the wrong method is as unknown as any other.
@@ -117,6 +124,7 @@ pub(crate) async fn answer(
         Route::Tokenize => answers::tokenize(wire, body).await,
         Route::Detokenize => answers::detokenize(wire, body).await,
         Route::ApplyTemplate => answers::apply_template(wire, body).await,
+        Route::Pooling(route) => pooling::answer(engine, wire, body, route).await,
         Route::SimFault => match admin::fault(engine, wire.request_bytes(body)) {
             Ok(()) => answers::json(wire, b"{}").await,
             Err(message) => answers::bad_request(wire, &message).await,

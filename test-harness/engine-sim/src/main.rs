@@ -18,6 +18,7 @@ mod http;
 mod live;
 mod llama;
 mod numbering;
+mod pooling;
 mod schema;
 mod server;
 mod slots;

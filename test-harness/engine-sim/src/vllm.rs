@@ -8,9 +8,11 @@ mod completion;
 mod dev;
 mod encoder;
 mod metrics;
+mod pooling;
 mod request;
 mod tokens;
 
+use crate::args::VllmArgs;
 use crate::engine::Engine;
 use crate::http::{self, Ask};
 use crate::wire::{Gone, Then, Wire};
@@ -26,6 +28,7 @@ enum Route {
     Chat,
     Tokenize,
     Detokenize,
+    Pooling(pooling::Route),
     Dev(dev::Route),
 }
 
@@ -43,13 +46,23 @@ fn route_of(engine: &Engine, path: &str) -> Option<(Route, &'static [&'static st
         "/detokenize" => (Route::Detokenize, &["POST"]),
         "/v1/completions" if !own.pooling => (Route::Completions, &["POST"]),
         "/v1/chat/completions" if !own.pooling => (Route::Chat, &["POST"]),
-        _ if own.dev_mode => {
-            let (route, method) = dev::route_of(path)?;
-            (Route::Dev(route), method)
-        }
-        _ => return None,
+        _ => return route_by_mode(own, path),
     };
     Some(found)
+}
+
+/// The routes that only some servers have.
+fn route_by_mode(own: &VllmArgs, path: &str) -> Option<(Route, &'static [&'static str])> {
+    if own.pooling
+        && let Some(route) = pooling::route_of(path)
+    {
+        return Some((Route::Pooling(route), &["POST"]));
+    }
+    if !own.dev_mode {
+        return None;
+    }
+    let (route, method) = dev::route_of(path)?;
+    Some((Route::Dev(route), method))
 }
 
 /// Answers one request.
@@ -77,6 +90,7 @@ pub(crate) async fn answer(engine: &Engine, wire: &mut Wire, ask: Ask) -> Result
         Route::Chat => completion::answer(engine, wire, &ask, request::Kind::Chat).await,
         Route::Tokenize => tokens::tokenize(engine, wire, &ask).await,
         Route::Detokenize => tokens::detokenize(wire, &ask).await,
+        Route::Pooling(route) => pooling::answer(engine, wire, &ask, route).await,
         Route::Dev(route) => dev::answer(engine, wire, &ask, route).await,
     }
 }

@@ -13,6 +13,7 @@ use crate::args::Args;
 use crate::directives::Directives;
 use crate::generation::Task;
 use crate::numbering;
+use crate::schema;
 use crate::speech::{StopRule, Stops};
 
 /// A generation to run, with what only llama-server asks for.
@@ -40,6 +41,9 @@ struct Body<'a> {
     prompt: Option<&'a RawValue>,
     #[serde(borrow)]
     stop: Option<&'a RawValue>,
+    #[serde(borrow)]
+    json_schema: Option<&'a RawValue>,
+    grammar: Option<Cow<'a, str>>,
     #[serde(alias = "max_tokens", alias = "max_completion_tokens")]
     n_predict: Option<i64>,
     seed: Option<i64>,
@@ -100,7 +104,7 @@ impl Job {
             first_number: args.first_number + facts.first_number,
             stops: Stops { words: settings.stop.clone(), rule: StopRule::HoldSuspects },
             directives: facts.directives,
-            script: None,
+            script: parsed.script()?,
             // Recorded: a limit of 0 still gives one token; a negative one is no limit.
             limit: u32::try_from(settings.n_predict).map_or(u32::MAX, |limit| limit.max(1)),
             slot: u32::try_from(id_slot).ok(),
@@ -124,6 +128,31 @@ impl Job {
 }
 
 impl Body<'_> {
+    /// The answer that the request's constraint asks for. Recorded: a grammar wins over a schema; what
+    /// it says is not followed.
+    fn script(&self) -> Result<Option<Vec<String>>, Refused> {
+        if let Some(grammar) = self.grammar.as_deref().filter(|grammar| !grammar.is_empty()) {
+            if grammar.contains("[[bad]]") {
+                return Err(invalid("Failed to initialize samplers: failed to parse grammar"));
+            }
+            return Ok(None);
+        }
+        let Some(raw) = self.json_schema.filter(|raw| raw.get() != "null") else {
+            return Ok(None);
+        };
+        let refuse = |why: &str| {
+            invalid(&format!(
+                "Field 'json_schema': \"json_schema\": JSON schema conversion failed:\nJSON schema error at #: {why}"
+            ))
+        };
+        let schema: Value =
+            serde_json::from_str(raw.get()).map_err(|error| refuse(&error.to_string()))?;
+        match schema::unknown_type(&schema) {
+            Some(name) => Err(refuse(&format!("unrecognized type {name}"))),
+            None => Ok(Some(schema::script(&schema))),
+        }
+    }
+
     /// Out-of-range values are clamped without a word, as recorded.
     fn settings(&self) -> Result<Settings, Refused> {
         let defaults = Settings::default();
@@ -220,7 +249,7 @@ fn invalid(message: &str) -> Refused {
 }
 
 /// Words a refusal as nlohmann::json would have.
-fn explain(body: &[u8], error: &serde_json::Error) -> Refused {
+pub(super) fn explain(body: &[u8], error: &serde_json::Error) -> Refused {
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         let (line, column) = (error.line(), error.column());
         let message = format!(

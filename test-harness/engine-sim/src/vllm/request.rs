@@ -136,22 +136,31 @@ impl Prompt {
 
 /// The number of tokens, if they leave room for an answer.
 fn fitting(tokens: usize, context: u32) -> Result<u32, Refusal> {
-    match u32::try_from(tokens) {
-        Ok(tokens) if tokens < context => Ok(tokens),
-        _ => Err(Refusal::value(
-            "input_tokens",
-            &tokens,
-            &format!(
-                "This model's maximum context length is {context} tokens. However, your prompt contains {tokens} input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt."
-            ),
-        )),
-    }
+    let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+    // One token more than the prompt has to fit.
+    check_length(tokens.saturating_add(1), context).map_err(|_| too_long(tokens, context))?;
+    Ok(tokens)
 }
 
-struct Fields(Map<String, Value>);
+/// Refuses an input of more tokens than the context has.
+pub(super) fn check_length(tokens: u32, context: u32) -> Result<(), Refusal> {
+    if tokens <= context { Ok(()) } else { Err(too_long(tokens, context)) }
+}
+
+fn too_long(tokens: u32, context: u32) -> Refusal {
+    Refusal::value(
+        "input_tokens",
+        &tokens,
+        &format!(
+            "This model's maximum context length is {context} tokens. However, your prompt contains {tokens} input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt."
+        ),
+    )
+}
+
+pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    fn parse(body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Refusal> {
         match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(Refusal::validation(
@@ -166,6 +175,15 @@ impl Fields {
                 Err(Refusal::validation(Some(&format!("body.{at}")), &what))
             }
         }
+    }
+
+    /// A field, null if it is not there.
+    pub(super) fn value(&self, name: &str) -> &Value {
+        self.0.get(name).unwrap_or(&Value::Null)
+    }
+
+    pub(super) fn into_value(self) -> Value {
+        Value::Object(self.0)
     }
 
     /// A field that is there and not null.
@@ -198,7 +216,7 @@ impl Fields {
         value.as_bool().ok_or_else(|| invalid(name, what, value))
     }
 
-    fn check_model(&self, alias: &str) -> Result<(), Refusal> {
+    pub(super) fn check_model(&self, alias: &str) -> Result<(), Refusal> {
         match self.given("model").and_then(Value::as_str) {
             Some(model) if model != alias => Err(Refusal {
                 status: 404,

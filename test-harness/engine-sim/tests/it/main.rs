@@ -5,6 +5,7 @@
 mod dialect;
 mod every_fault;
 mod faults;
+mod pooling;
 mod slots;
 mod tgi;
 mod triton;

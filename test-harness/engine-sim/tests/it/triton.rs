@@ -214,7 +214,8 @@ fn a_full_queue_is_unavailable() {
 #[test]
 fn a_client_that_goes_is_noticed_by_the_next_write() {
     let sim = sim(&["--max-num-seqs", "1"]);
-    let mut socket = begin(&sim, STREAM, &five("[[sim:decode_us=10000]]"));
+    let mut socket =
+        begin(&sim, STREAM, &full("[[sim:decode_us=10000]]", &json!({ "max_tokens": 8000 })));
     read_until(&mut socket, "\" 0\"");
     drop(socket);
     eventually("the slot is free", || stats(&sim, "slots_busy") == 0);
@@ -226,13 +227,13 @@ fn generate_runs_to_its_end_without_its_client() {
     let sim = sim(&["--max-num-seqs", "1"]);
     let sampling = json!({ "max_tokens": 5 }).to_string();
     let body = json!({
-        "text_input": "[[sim:decode_us=10000]]", "sampling_parameters": sampling,
+        "text_input": "[[sim:decode_us=40000]]", "sampling_parameters": sampling,
     });
     let socket = begin(&sim, WHOLE, &body);
-    eventually("it runs", || stats(&sim, "slots_busy") == 1);
+    let has_run = || stats(&sim, "tokens_sent") == 5;
+    eventually("it runs", || stats(&sim, "slots_busy") == 1 || has_run());
     drop(socket);
-    eventually("it has run", || stats(&sim, "slots_busy") == 0);
-    assert_eq!(stats(&sim, "tokens_sent"), 5);
+    eventually("it has run", has_run);
 }
 
 #[test]

@@ -397,14 +397,17 @@ fn a_loading_engine_refuses_connections() {
 
 #[test]
 fn sigterm_aborts_or_drains() {
-    for (timeout, expected) in
-        [("0", "\"finish_reason\":\"abort\""), ("60", "\"finish_reason\":\"length\"")]
-    {
-        let mut sim = sim(&["--shutdown-timeout", timeout]);
-        let mut socket = begin(&sim, "/v1/completions", &completion("[[sim:decode_us=40000]]", 9));
-        read_until(&mut socket, "\"text\":\" 0\"");
-        crate::faults::terminate(&sim);
-        assert!(rest_of(socket).contains(expected), "{timeout}");
-        assert!(sim.wait().unwrap().success());
-    }
+    let mut hasty = sim(&["--shutdown-timeout", "0"]);
+    let socket = hold(&hasty, "a");
+    crate::faults::terminate(&hasty);
+    assert!(rest_of(socket).contains("\"finish_reason\":\"abort\""));
+    assert!(hasty.wait().unwrap().success());
+
+    let mut patient = sim(&["--shutdown-timeout", "60"]);
+    let body = completion("[[sim:decode_us=20000]]", 9);
+    let mut socket = begin(&patient, "/v1/completions", &body);
+    read_until(&mut socket, "\"text\":\" 0\"");
+    crate::faults::terminate(&patient);
+    assert!(rest_of(socket).contains("\"finish_reason\":\"length\""));
+    assert!(patient.wait().unwrap().success());
 }
