@@ -3,6 +3,7 @@
 //! Dropping the generation closes the engine's connection, which is how an engine is told to stop.
 //! Whatever happens, the attempt ends with its slot reported free exactly once.
 
+mod compute;
 mod relay;
 mod release;
 
@@ -115,6 +116,9 @@ pub(crate) async fn run(attempt: Attempt) {
 
 impl Attempt {
     async fn generate(&self, started: Instant) -> Outcome {
+        if let Some(outcome) = self.compute(started).await {
+            return outcome;
+        }
         let limit = self.config.first_token.min(self.config.wall);
         let mut timer = Box::pin(tokio::time::sleep_until(started + limit));
         let submit = async {
@@ -191,6 +195,10 @@ impl Attempt {
             Input::Prompt(Prompt::TokenIds(ids)) => Ok(Prompt::TokenIds(ids.clone())),
             Input::Messages(messages) => {
                 self.replica.adapter.apply_template(messages, &self.kept.text).await
+            }
+            Input::Texts(_) | Input::Documents { .. } => {
+                let message = "it has no prompt".into();
+                Err(EngineError::BadRequest { message })
             }
         }
     }

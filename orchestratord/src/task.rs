@@ -199,6 +199,11 @@ impl TaskRecord {
         }
     }
 
+    /// Its answer is a result and no text.
+    fn is_computed(&self) -> bool {
+        matches!(self.job.input, Input::Texts(_) | Input::Documents { .. })
+    }
+
     pub(crate) fn view(&self) -> Task {
         let stream = self.lock();
         let progress = &stream.progress;
@@ -214,6 +219,7 @@ impl TaskRecord {
             seed: self.job.seed,
             finish_reason: progress.finish_reason,
             text: (stream.log.tokens() > 0).then(|| stream.log.text()),
+            result: self.is_computed().then(|| stream.log.result()).flatten(),
             error: progress.error.as_deref().cloned(),
         }
     }

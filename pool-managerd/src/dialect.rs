@@ -1,7 +1,15 @@
 //! What a pool's configuration says of its engine, as orchestrators are told.
 
 use config_schema::{EngineKind, PoolConfig, TritonCustomDoc, TritonNames};
-use pool_api::{Engine, TritonCustom, TritonFields, TritonModel, TritonSettings};
+use pool_api::{Engine, TritonCustom, TritonFields, TritonModel, TritonSettings, Workload};
+
+pub(crate) fn workload(pool: &PoolConfig) -> Workload {
+    match pool.workload {
+        config_schema::Workload::Completion => Workload::Completion,
+        config_schema::Workload::Embedding => Workload::Embedding,
+        config_schema::Workload::Rerank => Workload::Rerank,
+    }
+}
 
 pub(crate) fn engine(pool: &PoolConfig) -> Engine {
     match pool.engine {

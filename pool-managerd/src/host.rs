@@ -186,6 +186,7 @@ fn pool(pool: &PoolConfig) -> Pool {
         origin,
         model_id: pool.model_id.clone(),
         model_aliases: pool.model_aliases.clone(),
+        workload: dialect::workload(pool),
         devices: pool.devices.clone(),
         residency: match pool.residency {
             Residency::Pinned => pool_api::Residency::Pinned,

@@ -56,6 +56,11 @@ pub(crate) fn key(pool: &PoolConfig, model: &Path) -> String {
         EngineSource::External { .. } => String::new(),
     };
     let devices = (&pool.devices, &pool.split);
-    let text = format!("{:?} {} {file:?} {options} {devices:?}", pool.engine, model.display());
+    let text = format!(
+        "{:?} {:?} {} {file:?} {options} {devices:?}",
+        pool.engine,
+        pool.workload,
+        model.display()
+    );
     Sha256::digest(text)[..8].iter().map(|it| format!("{it:02x}")).collect()
 }

@@ -227,7 +227,10 @@ impl ReplicaTask {
                 self.ask(ask::health);
                 return self.progress();
             }
-            Effect::Probe => self.ask(ask::probe),
+            Effect::Probe => {
+                let workload = self.pool.workload;
+                self.ask(|engine| ask::probe(engine, workload));
+            }
             Effect::Recognise => self.ask(ask::recognise),
             Effect::AwaitIdle => self.ask(ask::await_idle),
             Effect::Forget => {

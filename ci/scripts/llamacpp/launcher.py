@@ -33,6 +33,11 @@ def parse():
     parser.add_argument("-a", "--alias", default="")
     parser.add_argument("-c", "--ctx-size", type=int, default=0)
     parser.add_argument("-np", "--parallel", type=int, default=1)
+    parser.add_argument("-b", "--batch-size", type=int, default=2048)
+    parser.add_argument("-ub", "--ubatch-size", type=int, default=512)
+    parser.add_argument("--embeddings", action="store_true")
+    parser.add_argument("--pooling", choices=["mean", "cls", "last", "rank"])
+    parser.add_argument("--reranking", action="store_true")
     parser.add_argument("-t", "--threads", type=int, default=1)
     parser.add_argument("--sse-ping-interval", type=int, default=30)
     parser.add_argument("--metrics", action="store_true")
@@ -61,6 +66,13 @@ def main():
     params.n_ctx = arguments.ctx_size
     params.n_parallel = arguments.parallel
     params.kv_unified = False
+    params.n_batch = arguments.batch_size
+    params.n_ubatch = arguments.ubatch_size
+    params.embedding = arguments.embeddings or arguments.reranking
+    pooling = "rank" if arguments.reranking else arguments.pooling
+    if pooling:
+        name = f"LLAMA_POOLING_TYPE_{pooling.upper()}"
+        params.pooling_type = getattr(xllamacpp.llama_pooling_type, name)
     params.cpuparams.n_threads = arguments.threads
     params.cpuparams_batch.n_threads = arguments.threads
     params.endpoint_metrics = arguments.metrics

@@ -265,7 +265,8 @@ pub struct ModelCapability {
     pub ctx_max: u32,
     pub slots: u32,
     pub workloads: Vec<String>,
-    /// `stop_sequences`, `messages`, `token_ids`, `return_token_ids`, and the sampler settings that the
+    /// `stop_sequences`, `messages`, `token_ids`, `return_token_ids`, `json`, `json_schema`,
+    /// `grammar_gbnf`, `grammar_ebnf` or `grammar_regex`, and the sampler settings that the
     /// engine knows, as they are called in requests.
     pub features: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! The data of each server-sent event; the `event:` field is the type's name in lower case.
 //!
-//! Order on a stream: `queued* → started → (token | metrics | preempted … resumed)* → exactly one of
+//! Order on a stream: `queued* → started → (token | result | metrics | preempted … resumed)* → exactly one of
 //! end, error`. `queued`, `metrics` and `disconnected` carry no id and are not replayed.
 
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,17 @@ pub struct Token {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     /// The engine's ids of the tokens in `t`, where they were asked for.
     pub ids: Option<Vec<u32>>,
+}
+
+/// What an embedding or reranking task has found; one event with all of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskResult {
+    /// One vector for each of `inputs`, in their order; workload `embedding`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embeddings: Option<Vec<Vec<f32>>>,
+    /// One score for each of `documents`, in their order, higher is better; workload `rerank`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<Vec<f32>>,
 }
 
 /// How a running task fares. May be left out under pressure.

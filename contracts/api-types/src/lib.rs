@@ -18,7 +18,7 @@ pub use control::{
 pub use error::{Detail, ErrorCode, ErrorEnvelope};
 pub use event::{
     DisconnectReason, Disconnected, End, Metrics, Preempted, PreemptionMode, Queued, QueuedReason,
-    Resumed, ResumedDeterminism, Started, Token,
+    Resumed, ResumedDeterminism, Started, TaskResult, Token,
 };
 pub use request::{
     ChatMessage, Determinism, KvHint, OnDisconnect, Output, OutputFormat, Placement, PlacementMode,

@@ -28,8 +28,13 @@ pub struct TaskRequest {
     pub prompt: Option<PromptInput>,
     /// A conversation, put through the model's chat template.
     pub messages: Option<Vec<ChatMessage>>,
+    /// 1 to 256 texts that become vectors; workload `embedding`.
+    #[schema(min_items = 1, max_items = 256)]
     pub inputs: Option<Vec<String>>,
+    /// What the documents are to answer; workload `rerank`.
     pub query: Option<String>,
+    /// 1 to 256 texts that are scored; workload `rerank`.
+    #[schema(min_items = 1, max_items = 256)]
     pub documents: Option<Vec<String>>,
     /// In tokens, 1 to 1048576; left out: min(512, context − prompt).
     #[schema(minimum = 1, maximum = 1_048_576)]
@@ -190,7 +195,9 @@ pub struct Sampling {
 #[serde(deny_unknown_fields, default)]
 pub struct Output {
     pub format: OutputFormat,
+    /// What every answer must fit; an object of at most 65536 bytes; format `json` only.
     pub json_schema: Option<Value>,
+    /// In the engine's own notation, which its capabilities tell; 1 to 65536 bytes; format `text` only.
     pub grammar: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::ErrorEnvelope;
+use crate::{ErrorEnvelope, TaskResult};
 
 /// The answer to an admitted task, and the data of the first `queued` event when the stream was asked
 /// for in the same request.
@@ -71,6 +71,9 @@ pub struct Task {
     /// What was generated so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// Of an embedding or reranking task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<TaskResult>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorEnvelope>,
 }

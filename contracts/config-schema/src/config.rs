@@ -320,6 +320,19 @@ pub enum EngineKind {
     Triton,
 }
 
+/// What a model is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// It goes on with a text.
+    #[default]
+    Completion,
+    /// It makes vectors of texts.
+    Embedding,
+    /// It says how well documents answer a query.
+    Rerank,
+}
+
 /// Names of a Triton model's inputs and outputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -344,6 +357,7 @@ pub struct PoolConfig {
     pub source: EngineSource,
     pub model_id: String,
     pub model_aliases: Vec<String>,
+    pub workload: Workload,
     /// Device ids, each of them in [`ManagerConfig::devices`].
     pub devices: Vec<String>,
     /// One ratio for each device.

@@ -24,7 +24,7 @@ pub use config::{
     EngineKind, EngineSource, Fairness, FullPolicy, Limits, LogConfig, ManagerConfig, ManagerRef,
     ModelCost, OnExceed, OnManagerExit, PoolConfig, Preemption, PreemptionMode, Profile,
     QueueConfig, Residency, Restart, Retention, Sse, StreamConfig, Swap, Tenant, TritonNames,
-    Watchdog,
+    Watchdog, Workload,
 };
 pub use document::{Document, TritonCustomDoc, TritonDoc};
 pub use parse::{load, parse, pointer};

@@ -234,6 +234,7 @@ fn pool(doc: PoolDoc, devices: &[Device]) -> PoolConfig {
         source,
         model_id: doc.model.id,
         model_aliases: doc.model.aliases,
+        workload: doc.model.workload.unwrap_or_default(),
         devices: doc.devices.unwrap_or_else(|| vec![devices[0].id.clone()]),
         split: doc.split,
         residency: doc.residency.unwrap_or_default(),

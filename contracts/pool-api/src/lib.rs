@@ -47,6 +47,7 @@ pub struct Pool {
     pub origin: Origin,
     pub model_id: String,
     pub model_aliases: Vec<String>,
+    pub workload: Workload,
     /// Ids of the devices that its engines may use, and no others.
     pub devices: Vec<String>,
     pub residency: Residency,
@@ -56,6 +57,27 @@ pub struct Pool {
     /// Takes no new work, on request.
     pub draining: bool,
     pub replicas: Vec<Replica>,
+}
+
+/// What a pool's model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    Completion,
+    Embedding,
+    Rerank,
+}
+
+impl Workload {
+    /// The name in the public API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completion => "completion",
+            Self::Embedding => "embedding",
+            Self::Rerank => "rerank",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

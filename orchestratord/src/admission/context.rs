@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use adapter_api::{ChatMessage, EngineError, Prompt, Sampling};
+use adapter_api::{Adapter, ChatMessage, Constraint, EngineError, Prompt, Sampling};
 use api_types::{
-    Detail, ErrorCode, OnDisconnect, Placement, PlacementMode, PromptInput, TaskRequest,
+    Detail, ErrorCode, OnDisconnect, Output, OutputFormat, Placement, PlacementMode, PromptInput,
+    TaskRequest,
 };
 use orchestrator_core::{PoolChoice, PoolId};
 
@@ -39,6 +40,7 @@ pub(crate) async fn prepare(valid: Valid, fleet: &Fleet) -> Result<Job, Refusal>
         max_tokens,
         seed: valid.seed,
         sampling: sampling(request.sampling.as_ref()),
+        constraint: constraint(request.output.as_ref()),
         cancel_on_disconnect: request.on_disconnect.unwrap_or(default) == OnDisconnect::Cancel,
         disconnect_grace: request.disconnect_grace_ms.map_or(GRACE_DEFAULT, Duration::from_millis),
         deadline: request.deadline_ms.map(Duration::from_millis),
@@ -102,6 +104,12 @@ fn resolve<'a>(fleet: &'a Fleet, model_ref: Option<&str>) -> Result<&'a Model, R
 }
 
 fn input(request: &TaskRequest) -> Input {
+    if let Some(texts) = &request.inputs {
+        return Input::Texts(texts.clone());
+    }
+    if let (Some(query), Some(documents)) = (&request.query, &request.documents) {
+        return Input::Documents { query: query.clone(), documents: documents.clone() };
+    }
     match (&request.prompt, &request.messages) {
         (Some(PromptInput::Text(text)), _) => Input::Prompt(Prompt::Text(text.clone())),
         (Some(PromptInput::TokenIds(ids)), _) => Input::Prompt(Prompt::TokenIds(ids.clone())),
@@ -122,7 +130,9 @@ fn input(request: &TaskRequest) -> Input {
 /// and most requests need no tokenizer. Where it does not settle the question a Ready replica counts;
 /// where none is Ready the engine checks at dispatch.
 async fn budget(model: &Model, input: &Input, asked: Option<u32>) -> Result<(u32, u32), Refusal> {
-    let wanted = asked.unwrap_or(MAX_TOKENS_DEFAULT);
+    let generates = matches!(input, Input::Prompt(_) | Input::Messages(_));
+    // A vector or a score takes no room in the context.
+    let wanted = if generates { asked.unwrap_or(MAX_TOKENS_DEFAULT) } else { 1 };
     let bound = small(upper_bound(input));
     let context = model.context_tokens;
     let fits =
@@ -140,7 +150,7 @@ async fn budget(model: &Model, input: &Input, asked: Option<u32>) -> Result<(u32
         (None, _) => return Ok((bound.min(context.saturating_sub(wanted)), wanted)),
     };
     let room = context.saturating_sub(prompt);
-    let answer = asked.unwrap_or(MAX_TOKENS_DEFAULT.min(room));
+    let answer = asked.unwrap_or(wanted.min(room));
     if room == 0 || !fits(prompt, answer) {
         let message = format!(
             "prompt of {prompt} tokens and max_tokens of {} exceed the context of {context}",
@@ -159,11 +169,16 @@ fn upper_bound(input: &Input) -> usize {
             let size = |it: &ChatMessage| it.role.len() + it.content.len() + TEMPLATE_BYTES;
             messages.iter().map(size).sum::<usize>() + TEMPLATE_BYTES
         }
+        // Each by itself.
+        Input::Texts(texts) => texts.iter().map(String::len).max().unwrap_or(0),
+        Input::Documents { query, documents } => {
+            query.len() + documents.iter().map(String::len).max().unwrap_or(0)
+        }
     };
     content + SPECIAL_TOKENS
 }
 
-async fn count(adapter: &dyn adapter_api::Adapter, input: &Input) -> Result<u32, EngineError> {
+async fn count(adapter: &dyn Adapter, input: &Input) -> Result<u32, EngineError> {
     let tokens = match input {
         Input::Prompt(Prompt::Text(text)) => adapter.tokenize(text).await?.len(),
         Input::Prompt(Prompt::TokenIds(ids)) => ids.len(),
@@ -171,8 +186,28 @@ async fn count(adapter: &dyn adapter_api::Adapter, input: &Input) -> Result<u32,
             Prompt::Text(text) => adapter.tokenize(&text).await?.len(),
             Prompt::TokenIds(ids) => ids.len(),
         },
+        Input::Texts(texts) => longest(adapter, texts).await?,
+        Input::Documents { query, documents } => {
+            adapter.tokenize(query).await?.len() + longest(adapter, documents).await?
+        }
     };
     Ok(small(tokens))
+}
+
+/// Tokens of the text with the most bytes.
+async fn longest(adapter: &dyn Adapter, texts: &[String]) -> Result<usize, EngineError> {
+    let longest = texts.iter().max_by_key(|it| it.len()).map_or("", String::as_str);
+    Ok(adapter.tokenize(longest).await?.len())
+}
+
+fn constraint(output: Option<&Output>) -> Option<Constraint> {
+    let output = output?;
+    match (output.format, &output.json_schema, &output.grammar) {
+        (OutputFormat::Json, Some(schema), _) => Some(Constraint::JsonSchema(schema.to_string())),
+        (OutputFormat::Json, None, _) => Some(Constraint::Json),
+        (OutputFormat::Text, _, Some(grammar)) => Some(Constraint::Grammar(grammar.clone())),
+        (OutputFormat::Text, _, None) => None,
+    }
 }
 
 fn small(count: usize) -> u32 {

@@ -2,7 +2,7 @@
 //! is missing. Nothing that somebody asked for is ever left out silently.
 
 use adapter_api::Sampling;
-use api_types::{Detail, PromptInput, TaskRequest};
+use api_types::{Detail, OutputFormat, PromptInput, TaskRequest};
 use orchestrator_core::PoolChoice;
 
 use super::Refusal;
@@ -53,6 +53,13 @@ pub(super) fn restrict(
 fn lacks(request: &TaskRequest, seed_named: bool, view: &PoolView) -> Vec<Detail> {
     let (features, engine) = (&view.features, view.pool.engine.name());
     let mut lacks = Vec::new();
+    if view.pool.workload.name() != request.workload.as_str() {
+        return vec![Detail {
+            pointer: "/workload".into(),
+            found: request.workload.as_str().into(),
+            expected: format!("{}, which the model is for", view.pool.workload.name()),
+        }];
+    }
     let mut lack = |pointer: String, found: &str, expected: &str| {
         let expected = format!("{expected}: {engine} has no word for it");
         lacks.push(Detail { pointer, found: found.into(), expected });
@@ -65,6 +72,17 @@ fn lacks(request: &TaskRequest, seed_named: bool, view: &PoolView) -> Vec<Detail
     }
     if !features.messages && request.messages.is_some() {
         lack("/messages".into(), "a conversation", "`prompt`");
+    }
+    if let Some(output) = &request.output {
+        let json = output.format == OutputFormat::Json;
+        if output.json_schema.is_some() && !features.json_schema {
+            lack("/output/json_schema".into(), "a schema", "nothing");
+        } else if json && output.json_schema.is_none() && !features.json {
+            lack("/output/format".into(), "json", "text, or a schema");
+        }
+        if output.grammar.is_some() && features.grammar.is_none() {
+            lack("/output/grammar".into(), "a grammar", "nothing");
+        }
     }
     if !features.takes("seed") && seed_named {
         lack("/seed".into(), "a number", "nothing");

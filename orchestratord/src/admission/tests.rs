@@ -38,8 +38,6 @@ fn every_problem_is_told_at_once() {
 fn a_field_of_later_work_is_refused_by_name() {
     for field in [
         r#""ctx":5"#,
-        r#""workload":"embedding""#,
-        r#""output":{"format":"json"}"#,
         r#""determinism":"strict""#,
         r#""ephemeral":false"#,
         r#""tools":[]"#,

@@ -1,9 +1,8 @@
 //! Everything about a request that can be judged without the fleet. All problems are reported at once.
 
-use api_types::{
-    Detail, Determinism, OutputFormat, Placement, PlacementMode, PromptInput, SAMPLER_PROFILE,
-    Sampling, TaskRequest, Workload,
-};
+mod input;
+
+use api_types::{Detail, Placement, PlacementMode, SAMPLER_PROFILE, Sampling, TaskRequest};
 use config_schema::pointer;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -59,6 +58,7 @@ pub(crate) fn validate(mut request: TaskRequest, streams: bool) -> Result<Valid,
     let mut found = Findings(Vec::new());
     found.not_yet(&request);
     found.input(&request);
+    found.output(&request);
     found.numbers(&request);
     found.session(request.session_id.as_deref());
     found.placement(request.placement.as_ref());
@@ -91,82 +91,6 @@ impl Findings {
 
     fn absent<T>(&mut self, field: &Option<T>, pointer: &str, why: &str) {
         self.check(field.is_none(), pointer, "a value", why);
-    }
-
-    /// Fields of later work are refused by name, never ignored.
-    fn not_yet(&mut self, request: &TaskRequest) {
-        const LATER: &str = "nothing: this is not supported yet";
-        const NEVER: &str = "nothing: this is not part of version 1";
-        self.absent(&request.ctx, "/ctx", LATER);
-        self.absent(&request.inputs, "/inputs", LATER);
-        self.absent(&request.query, "/query", LATER);
-        self.absent(&request.documents, "/documents", LATER);
-        self.check(
-            request.workload == Workload::Completion,
-            "/workload",
-            request.workload.as_str(),
-            "completion: other workloads are not supported yet",
-        );
-        self.check(
-            request.determinism == Determinism::BestEffort,
-            "/determinism",
-            "strict",
-            "best_effort: no recipe is proved deterministic yet",
-        );
-        self.check(
-            request.ephemeral != Some(false),
-            "/ephemeral",
-            false,
-            "true or nothing: durable tasks are not supported yet",
-        );
-        if let Some(output) = &request.output {
-            self.check(
-                output.format == OutputFormat::Text,
-                "/output/format",
-                "json",
-                "text: structured output is not supported yet",
-            );
-            self.absent(&output.json_schema, "/output/json_schema", LATER);
-            self.absent(&output.grammar, "/output/grammar", LATER);
-        }
-        self.absent(&request.tools, "/tools", NEVER);
-        self.absent(&request.tool_choice, "/tool_choice", NEVER);
-        self.absent(&request.logprobs, "/logprobs", NEVER);
-        self.absent(&request.n, "/n", NEVER);
-        self.absent(&request.images, "/images", NEVER);
-        self.absent(&request.audio, "/audio", NEVER);
-    }
-
-    fn input(&mut self, request: &TaskRequest) {
-        match (&request.prompt, &request.messages) {
-            (Some(_), Some(_)) => self.check(
-                false,
-                "",
-                "`prompt` and `messages`",
-                "exactly one of `prompt` and `messages`",
-            ),
-            (None, None) => self.check(
-                false,
-                "",
-                "neither `prompt` nor `messages`",
-                "exactly one of `prompt` and `messages`",
-            ),
-            (Some(PromptInput::TokenIds(ids)), None) => {
-                self.check(!ids.is_empty(), "/prompt", "no token ids", "at least one token id");
-            }
-            (Some(PromptInput::Text(_)), None) => {}
-            (None, Some(messages)) => {
-                self.check(!messages.is_empty(), "/messages", "none", "at least one message");
-                for (index, message) in messages.iter().enumerate() {
-                    self.check(
-                        ["system", "user", "assistant"].contains(&message.role.as_str()),
-                        &format!("/messages/{index}/role"),
-                        &message.role,
-                        "system, user or assistant",
-                    );
-                }
-            }
-        }
     }
 
     fn numbers(&mut self, request: &TaskRequest) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use adapter_api::Features;
+use adapter_api::{Features, Grammar};
 use api_types::{
     API_VERSION, Capabilities, Device, DeviceList, EngineCapability, ErrorCode, ModelCapability,
     ModelList, ModelState, Pool, PoolHealth, PoolHealthMetrics, PoolList, Replica, ReplicaSet,
@@ -35,7 +35,7 @@ pub(super) async fn models(State(app): State<App>) -> Json<ModelList> {
         state: ModelState::Active,
         resident: it.resident,
         context_tokens: it.context_tokens,
-        workloads: vec!["completion".into()],
+        workloads: it.workloads.iter().map(|it| it.name().to_owned()).collect(),
         engines: it.engines.clone(),
         digest: it.digest.clone(),
     });
@@ -191,6 +191,11 @@ fn model_capability(pool: &pool_api::Pool, can: &Features) -> ModelCapability {
         (templated, "messages"),
         (can.token_ids, "token_ids"),
         (can.answer_ids, "return_token_ids"),
+        (can.json, "json"),
+        (can.json_schema, "json_schema"),
+        (can.grammar == Some(Grammar::Gbnf), "grammar_gbnf"),
+        (can.grammar == Some(Grammar::Ebnf), "grammar_ebnf"),
+        (can.grammar == Some(Grammar::Regex), "grammar_regex"),
     ];
     let optional = optional.into_iter().filter(|it| it.0).map(|it| it.1);
     let features = ["stop_sequences"].into_iter().chain(optional).chain(can.settings.clone());
@@ -198,7 +203,7 @@ fn model_capability(pool: &pool_api::Pool, can: &Features) -> ModelCapability {
         model_id: pool.model_id.clone(),
         ctx_max: pool.replicas.iter().map(|it| it.context_tokens).max().unwrap_or(0),
         slots: pool.replicas.iter().map(|it| it.slots).sum(),
-        workloads: vec!["completion".into()],
+        workloads: vec![pool.workload.name().into()],
         features: features.map(str::to_owned).collect(),
     }
 }

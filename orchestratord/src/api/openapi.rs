@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 use api_types::{
     Admission, Disconnected, End, ErrorCode, ErrorEnvelope, Metrics, Preempted, Queued, Resumed,
-    Started, TaskRequest, Token,
+    Started, TaskRequest, TaskResult, Token,
 };
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -45,7 +45,7 @@ const COMMON: Common = Common {
     paths(tasks::create, lists::list, tasks::show, tasks::explain, tasks::cancel, streams::read, fleet::models),
     components(schemas(
         Admission, Disconnected, End, ErrorEnvelope, Metrics, Preempted, Queued, Resumed, Started,
-        TaskRequest, Token
+        TaskRequest, TaskResult, Token
     )),
     tags((name = "data", description = "Submit tasks, follow and cancel them."))
 )]

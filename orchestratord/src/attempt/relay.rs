@@ -180,7 +180,8 @@ impl Relay<'_> {
     }
 }
 
-fn announce(attempt: &Attempt, stream: &mut Stream) {
+/// The first event of an attempt.
+pub(super) fn announce(attempt: &Attempt, stream: &mut Stream) {
     let placement = &attempt.replica.placement;
     let kv_warmth = stream.progress.kv_warmth();
     if stream.log.last_id() != 0 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use adapter_api::{Adapter, Features};
 use orchestrator_core::{Availability, ModelId, PoolId, ReplicaId};
-use pool_api::{Device, Pool};
+use pool_api::{Device, Pool, Workload};
 use tokio::sync::watch;
 
 use super::{Commander, Contact, Directory, availability};
@@ -45,6 +45,7 @@ pub(crate) struct Model {
     pub(crate) aliases: Vec<String>,
     pub(crate) digest: Option<String>,
     pub(crate) engines: Vec<String>,
+    pub(crate) workloads: Vec<Workload>,
     /// The largest context of a replica; 0 until one told.
     pub(crate) context_tokens: u32,
     pub(crate) resident: bool,
@@ -154,6 +155,7 @@ impl Directory {
             aliases: Vec::new(),
             digest: None,
             engines: Vec::new(),
+            workloads: Vec::new(),
             context_tokens: 0,
             resident: false,
             loading: false,
@@ -162,6 +164,9 @@ impl Directory {
         model.aliases.extend(pool.model_aliases.iter().cloned());
         model.aliases.sort();
         model.aliases.dedup();
+        if !model.workloads.contains(&pool.workload) {
+            model.workloads.push(pool.workload);
+        }
         let engine = pool.engine.name().to_owned();
         if !model.engines.contains(&engine) {
             model.engines.push(engine);

@@ -1,5 +1,6 @@
 //! The journaled events of one task, in memory.
 
+use api_types::TaskResult;
 use serde::Serialize;
 
 use super::frame::{self, TokenRef};
@@ -91,12 +92,23 @@ impl Log {
         for end in &self.ends {
             let event = &self.frames[start..*end as usize];
             start = *end as usize;
-            let Some(data) = token_data(event) else { continue };
+            let Some(data) = data_of(event, b"event: token") else { continue };
             let token: api_types::Token =
                 serde_json::from_slice(data).expect("the log holds what it encoded");
             text.push_str(&token.t);
         }
         text
+    }
+
+    /// The result, if there is one. Decodes the frames, as [`Self::text`] does.
+    pub(crate) fn result(&self) -> Option<TaskResult> {
+        let mut start = 0;
+        self.ends.iter().find_map(|end| {
+            let event = &self.frames[start..*end as usize];
+            start = *end as usize;
+            let data = data_of(event, b"event: result")?;
+            Some(serde_json::from_slice(data).expect("the log holds what it encoded"))
+        })
     }
 
     fn next_id(&self) -> u64 {
@@ -109,7 +121,8 @@ impl Log {
     }
 }
 
-fn token_data(event: &[u8]) -> Option<&[u8]> {
+/// The data of an event, if `name` is its second line.
+fn data_of<'a>(event: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut lines = event.split(|it| *it == b'\n').skip(1);
-    (lines.next()? == b"event: token").then(|| lines.next()?.strip_prefix(b"data: "))?
+    (lines.next()? == name).then(|| lines.next()?.strip_prefix(b"data: "))?
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adapter_api::{ChatMessage, Features, Generate, Prompt, Sampling};
+use adapter_api::{ChatMessage, Constraint, Features, Generate, Prompt, Sampling};
 use api_types::{KvHint, Priority, TaskRequest};
 use orchestrator_core::{EngineId, ModelId, PoolChoice};
 
@@ -20,6 +20,7 @@ pub(crate) struct Job {
     pub(crate) max_tokens: u32,
     pub(crate) seed: u32,
     pub(crate) sampling: Sampling,
+    pub(crate) constraint: Option<Constraint>,
     pub(crate) cancel_on_disconnect: bool,
     pub(crate) disconnect_grace: Duration,
     /// From admission to the last token.
@@ -34,6 +35,13 @@ pub(crate) enum Input {
     Prompt(Prompt),
     /// Becomes a prompt on the replica that runs it, through its model's template.
     Messages(Vec<ChatMessage>),
+    /// Texts that become vectors.
+    Texts(Vec<String>),
+    /// Documents that are scored.
+    Documents {
+        query: String,
+        documents: Vec<String>,
+    },
 }
 
 impl Job {
@@ -41,11 +49,14 @@ impl Job {
         self.canonical.priority
     }
 
-    /// Whether an answer that has begun can go on elsewhere: text follows text.
+    /// Whether an answer that has begun can go on elsewhere: text follows text. No engine goes on in the
+    /// middle of a grammar.
     pub(crate) fn is_resumable(&self) -> bool {
         match &self.input {
-            Input::Prompt(Prompt::Text(_)) | Input::Messages(_) => true,
+            Input::Prompt(Prompt::Text(_)) | Input::Messages(_) => self.constraint.is_none(),
             Input::Prompt(Prompt::TokenIds(_)) => false,
+            // They have no beginning.
+            Input::Texts(_) | Input::Documents { .. } => true,
         }
     }
 
@@ -55,6 +66,10 @@ impl Job {
             Input::Prompt(Prompt::Text(text)) => text.len(),
             Input::Prompt(Prompt::TokenIds(ids)) => size_of_val(&**ids),
             Input::Messages(messages) => messages.iter().map(|it| it.content.len()).sum(),
+            Input::Texts(texts) => texts.iter().map(String::len).sum(),
+            Input::Documents { query, documents } => {
+                query.len() + documents.iter().map(String::len).sum::<usize>()
+            }
         };
         2 * input
     }
@@ -76,7 +91,7 @@ impl Job {
             seed: u32::try_from(seed).expect("a remainder below 2^32"),
             sampling: self.sampling.within(features),
             stop: self.canonical.stop.clone().unwrap_or_default(),
-            constraint: None,
+            constraint: self.constraint.clone(),
             answer_ids: self.canonical.return_token_ids,
             reuse_prefix: self.canonical.kv_hint == KvHint::Reuse,
             correlation_id: correlation_id.to_owned(),

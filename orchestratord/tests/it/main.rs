@@ -18,3 +18,4 @@ mod scheduling;
 mod streams;
 mod swaps;
 mod tenants;
+mod workloads;

@@ -139,6 +139,7 @@ pub(crate) fn pool(id: &str, model: &str, endpoint: &str, slots: u32) -> Pool {
     Pool {
         pool_id: id.into(),
         engine: pool_api::Engine::Llamacpp,
+        workload: pool_api::Workload::Completion,
         origin: Origin::Managed,
         model_id: model.into(),
         model_aliases: vec![format!("{model}-alias")],

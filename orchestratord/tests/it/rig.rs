@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use conformance::Subject;
 use engine_sim::SimProcess;
-use pool_api::Pool;
+use pool_api::{Engine, Pool};
 use tokio::runtime::Runtime;
 
 use crate::client::Client;
@@ -24,6 +25,8 @@ pub(crate) struct Setup {
     pub(crate) config: &'static str,
     /// Replicas, each with its own engine and this many slots.
     pub(crate) slots: Vec<u32>,
+    /// What each of them is; those that are not named are llama.cpp.
+    pub(crate) engines: Vec<Engine>,
     pub(crate) sim_flags: Vec<&'static str>,
     /// Changes what the manager tells at first.
     pub(crate) pools: fn(&mut Vec<Pool>),
@@ -31,28 +34,32 @@ pub(crate) struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { config: "", slots: vec![2], sim_flags: Vec::new(), pools: |_| {} }
+        Self {
+            config: "",
+            slots: vec![2],
+            engines: Vec::new(),
+            sim_flags: Vec::new(),
+            pools: |_| {},
+        }
     }
 }
 
 impl Rig {
     /// Returns once the first pool is known.
     pub(crate) fn start(setup: Setup) -> Self {
-        let sims: Vec<SimProcess> = setup
-            .slots
-            .iter()
-            .map(|slots| {
-                let (np, context) = (slots.to_string(), (slots * 1_024).to_string());
-                let flags = ["-np", &np, "-c", &context, "--slots"].into_iter();
-                SimProcess::spawn(flags.chain(setup.sim_flags.iter().copied()))
+        let others = std::iter::repeat(&Engine::Llamacpp);
+        let subjects = setup.slots.iter().zip(setup.engines.iter().chain(others));
+        let (sims, mut pools): (Vec<SimProcess>, Vec<Pool>) = subjects
+            .enumerate()
+            .map(|(index, (slots, engine))| {
+                let flags = &setup.sim_flags;
+                let setup = conformance::Setup { slots: *slots, flags, ..Default::default() };
+                let sim = Subject::simulated(engine, setup).sim.unwrap();
+                let mut pool = pool(&format!("p{index}"), "tiny", &sim.base_url(), *slots);
+                pool.engine = engine.clone();
+                (sim, pool)
             })
-            .collect();
-        let replicas = sims.iter().zip(&setup.slots).enumerate();
-        let mut pools: Vec<Pool> = replicas
-            .map(|(index, (sim, slots))| {
-                pool(&format!("p{index}"), "tiny", &sim.base_url(), *slots)
-            })
-            .collect();
+            .unzip();
         (setup.pools)(&mut pools);
         let manager = Manager::start(pools.clone());
         let text = format!(

@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http_shell::contract::{Common, Facts, Header, complete};
 use pool_api::{
     Device, DeviceHealth, Engine, ErrorBody, Job, JobList, JobRequest, JobState, MemoryNeed, Order,
-    Origin, Pool, Replica, ReplicaState, Residency, Snapshot, WatchEvent,
+    Origin, Pool, Replica, ReplicaState, Residency, Snapshot, WatchEvent, Workload,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -181,6 +181,7 @@ fn snapshot() -> Snapshot {
     let pool = Pool {
         pool_id: "gpu0".into(),
         engine: Engine::Llamacpp,
+        workload: Workload::Completion,
         origin: Origin::Managed,
         model_id: "qwen2.5-0.5b-instruct".into(),
         model_aliases: vec!["small".into()],

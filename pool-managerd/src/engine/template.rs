@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use config_schema::{EngineSource, PoolConfig};
+use config_schema::{EngineSource, PoolConfig, Workload};
 use pool_api::{Engine, TritonModel};
 
 use super::KeyedPort;
@@ -79,6 +79,16 @@ impl Told<'_> {
         ]);
         arguments.splice(0..0, ["-m".into(), self.model.into()]);
         arguments.extend(["--metrics", "--slots", "--jinja"].map(OsString::from));
+        // A text for a vector, and a pair for a score, must fit into one batch.
+        let batch = self.context_tokens().to_string();
+        match self.pool.workload {
+            Workload::Completion => {}
+            Workload::Embedding | Workload::Rerank => {
+                let rerank = self.pool.workload == Workload::Rerank;
+                arguments.push(if rerank { "--reranking" } else { "--embeddings" }.into());
+                arguments.extend(pairs(&[("-b", batch.clone()), ("-ub", batch)]));
+            }
+        }
         if let Some(split) = &self.pool.split {
             let ratios: Vec<String> = split.iter().map(ToString::to_string).collect();
             arguments.extend(pairs(&[("-ts", ratios.join(","))]));
@@ -110,6 +120,9 @@ impl Told<'_> {
             // With 0, its own, the server hangs for minutes on a stream that SIGTERM has cut.
             ("--shutdown-timeout", grace.saturating_sub(1).max(1).to_string()),
         ]));
+        if self.pool.workload != Workload::Completion {
+            arguments.extend(pairs(&[("--runner", "pooling".to_owned())]));
+        }
         if let Some(parts) = self.parts() {
             arguments.extend(pairs(&[("--tensor-parallel-size", parts)]));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use adapter_api::{
     Adapter, EngineError, Generate, GenerationEvent, Health, Load, Prompt, Properties, Sampling,
 };
+use config_schema::Workload;
 use tokio::time::timeout;
 
 use crate::supervisor::{Answer, Event};
@@ -32,9 +33,9 @@ pub(crate) async fn health(engine: Arc<dyn Adapter>) -> Event {
 }
 
 /// The engine's own word that it is ready is not enough: a token must come out of it, a generation
-/// that is cancelled must free its slot, and it must say so.
-pub(crate) async fn probe(engine: Arc<dyn Adapter>) -> Event {
-    let probed = timeout(PROBE_LIMIT, self_test(engine.as_ref())).await;
+/// that is cancelled must free its slot, and it must say so; or a vector or a score comes out of it.
+pub(crate) async fn probe(engine: Arc<dyn Adapter>, workload: Workload) -> Event {
+    let probed = timeout(PROBE_LIMIT, self_test(engine.as_ref(), workload)).await;
     Event::Probed(match probed {
         Ok(Ok(properties)) => Ok(properties),
         Ok(Err(error)) => Err(error.to_string()),
@@ -51,8 +52,20 @@ pub(crate) async fn recognise(engine: Arc<dyn Adapter>) -> Event {
     })
 }
 
-async fn self_test(engine: &dyn Adapter) -> Result<Properties, EngineError> {
+async fn self_test(engine: &dyn Adapter, workload: Workload) -> Result<Properties, EngineError> {
     let properties = engine.properties().await?;
+    let word = || vec!["1".to_owned()];
+    match workload {
+        Workload::Completion => {}
+        Workload::Embedding => {
+            engine.embed(&word()).await?;
+            return Ok(properties);
+        }
+        Workload::Rerank => {
+            engine.rerank("1", &word()).await?;
+            return Ok(properties);
+        }
+    }
     decode(engine, 1).await?;
     // Dropped at its first token, which closes the connection: the engine must notice.
     let half = properties.context_tokens.map_or(CANCELLED_TOKENS, |it| it / 2);

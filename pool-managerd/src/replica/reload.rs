@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapter_api::Adapter;
-use config_schema::{EngineSource, PoolConfig, Residency};
+use config_schema::{EngineSource, PoolConfig, Residency, Workload};
 use pool_api::ReplicaState;
 use tokio::time::{Instant, sleep};
 
@@ -89,7 +89,7 @@ async fn prepare(
     let limit = Duration::from_millis(pool.start_timeout_ms);
     let failed = tokio::select! {
         exit = process.exited() => Some(exit.0),
-        proved = prove(engine) => proved.err(),
+        proved = prove(engine, pool.workload) => proved.err(),
         () = sleep(limit) => Some(format!("it was not ready within {} ms", pool.start_timeout_ms)),
     };
     match failed {
@@ -101,11 +101,11 @@ async fn prepare(
     }
 }
 
-async fn prove(engine: Arc<dyn Adapter>) -> Result<(), String> {
+async fn prove(engine: Arc<dyn Adapter>, workload: Workload) -> Result<(), String> {
     while !matches!(ask::health(Arc::clone(&engine)).await, Event::Answered(Answer::Ready)) {
         sleep(HEALTH_POLL).await;
     }
-    match ask::probe(engine).await {
+    match ask::probe(engine, workload).await {
         Event::Probed(Err(cause)) => Err(cause),
         _ => Ok(()),
     }

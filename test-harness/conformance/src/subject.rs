@@ -36,6 +36,8 @@ pub struct Subject {
     pub slots: u32,
     /// Of a slot.
     pub context_tokens: u32,
+    /// Of the simulator.
+    pub(crate) flags: Vec<String>,
 }
 
 impl Subject {
@@ -44,7 +46,7 @@ impl Subject {
     pub fn real(engine: &Engine, url: &str, slots: u32, context_tokens: u32) -> Self {
         let adapter = engines::connect(engine, url, None);
         let (engine, url) = (engine.clone(), url.to_owned());
-        Self { engine, adapter, url, sim: None, slots, context_tokens }
+        Self { engine, adapter, url, sim: None, slots, context_tokens, flags: Vec::new() }
     }
 
     /// A process of its own in the engine's dialect.
@@ -84,11 +86,11 @@ impl Subject {
             [name.to_owned(), value.to_owned()]
         };
         let arguments = arguments.into_iter().flat_map(split);
-        let flags = flags.iter().map(|it| (*it).to_owned());
-        let sim = SimProcess::spawn(arguments.chain(flags));
+        let flags: Vec<String> = flags.iter().map(|it| (*it).to_owned()).collect();
+        let sim = SimProcess::spawn(arguments.chain(flags.clone()));
         let url = sim.base_url();
         let adapter = engines::connect(engine, &url, key);
-        Self { engine: engine.clone(), adapter, url, sim: Some(sim), slots, context_tokens }
+        Self { engine: engine.clone(), adapter, url, sim: Some(sim), slots, context_tokens, flags }
     }
 
     /// Gives the simulator an order, such as `{"refuse": 2}`.

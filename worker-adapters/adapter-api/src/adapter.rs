@@ -44,6 +44,16 @@ pub trait Adapter: Send + Sync {
         messages: &[ChatMessage],
         answer: &str,
     ) -> BoxFuture<'_, Result<Prompt, EngineError>>;
+
+    /// One vector for each text, in their order. Waits for as long as the caller does.
+    fn embed(&self, texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>>;
+
+    /// How well each document answers the query, in their order. Waits for as long as the caller does.
+    fn rerank(
+        &self,
+        query: &str,
+        documents: &[String],
+    ) -> BoxFuture<'_, Result<Scores, EngineError>>;
 }
 
 /// One running generation. Dropping it closes the connection, which is how every engine here is told
@@ -259,6 +269,22 @@ impl Sampling {
             frequency_penalty: or("frequency_penalty", self.frequency_penalty, 0.0),
         }
     }
+}
+
+/// Vectors of one length.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embeddings {
+    pub vectors: Vec<Vec<f32>>,
+    /// Of all texts together.
+    pub prompt_tokens: u32,
+}
+
+/// Scores on the model's own scale; higher is better.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    pub scores: Vec<f32>,
+    /// Of the query and all documents together.
+    pub prompt_tokens: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]

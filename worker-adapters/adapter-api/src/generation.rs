@@ -1,5 +1,6 @@
 //! A running generation over server-sent events: what all engines have in common of it.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -51,11 +52,13 @@ pub struct SseGeneration<F> {
     decoder: SseDecoder,
     frames: F,
     stop: StopFilter,
+    /// Came before anybody asked.
+    first: Vec<GenerationEvent>,
     /// Found behind events of the same poll, and told by the next one.
     failure: Option<EngineError>,
 }
 
-impl<F: Frames> SseGeneration<F> {
+impl<F: Frames + Unpin> SseGeneration<F> {
     /// `stop` holds the sequences that the engine does not look for as we promise; those that it does
     /// are left to it.
     #[must_use]
@@ -65,8 +68,21 @@ impl<F: Frames> SseGeneration<F> {
             decoder: SseDecoder::default(),
             frames,
             stop: StopFilter::new(stop),
+            first: Vec::new(),
             failure: None,
         }
+    }
+
+    /// Waits for the first event, where a server accepts every request and tells only then that it
+    /// has no room for it.
+    ///
+    /// # Errors
+    /// The stream's, if it fails before any event.
+    pub async fn begun(mut self) -> Result<Self, EngineError> {
+        let mut events = Vec::new();
+        poll_fn(|cx| self.poll_events(cx, &mut events)).await?;
+        self.first = events;
+        Ok(self)
     }
 
     fn drain(&mut self, events: &mut Vec<GenerationEvent>) -> Result<(), EngineError> {
@@ -176,6 +192,10 @@ impl<F: Frames + Unpin> Generation for SseGeneration<F> {
         cx: &mut Context<'_>,
         events: &mut Vec<GenerationEvent>,
     ) -> Poll<Result<(), EngineError>> {
+        if !self.first.is_empty() {
+            events.append(&mut self.first);
+            return Poll::Ready(Ok(()));
+        }
         if let Some(failure) = self.failure.take() {
             return Poll::Ready(Err(failure));
         }

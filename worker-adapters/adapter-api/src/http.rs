@@ -21,6 +21,7 @@ use crate::EngineError;
 /// For calls whose answer is one JSON document.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 const CALL_BYTES_MAX: usize = 8 << 20;
+const WORK_BYTES_MAX: usize = 64 << 20;
 /// Stale connections of the pool that one call may meet before it has one that works.
 const CALL_ATTEMPTS_MAX: u32 = 3;
 /// Cheap to clone; clones share the connections.
@@ -77,6 +78,20 @@ impl EngineHttp {
             }
         };
         within_call_limit(answer).await
+    }
+
+    /// As [`Self::call`] for work that takes its time: an answer of at most 64 MiB, within as long as
+    /// the caller waits, and never asked for twice.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn work(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), EngineError> {
+        let (status, body) = self.stream(Method::POST, path, Some(body.into()), None).await?;
+        Ok((status, collect_bounded(body, WORK_BYTES_MAX).await?))
     }
 
     /// Sends a request and resolves with the head of its answer; the body is the caller's to poll,
@@ -170,14 +185,14 @@ async fn within_call_limit<T>(
 /// # Errors
 /// `Protocol` when it is longer, `Reset` when it breaks off, `Timeout` when it does not end.
 pub async fn collect(body: EngineBody) -> Result<Bytes, EngineError> {
-    within_call_limit(collect_bounded(body)).await
+    within_call_limit(collect_bounded(body, CALL_BYTES_MAX)).await
 }
 
-async fn collect_bounded(body: EngineBody) -> Result<Bytes, EngineError> {
-    match Limited::new(body, CALL_BYTES_MAX).collect().await {
+async fn collect_bounded(body: EngineBody, bytes_max: usize) -> Result<Bytes, EngineError> {
+    match Limited::new(body, bytes_max).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            let message = format!("an answer exceeds {CALL_BYTES_MAX} bytes");
+            let message = format!("an answer exceeds {bytes_max} bytes");
             Err(EngineError::Protocol { message })
         }
         Err(error) => Err(EngineError::Reset { message: error.to_string() }),

@@ -9,18 +9,20 @@ mod error;
 mod exposition;
 mod generation;
 mod http;
+mod openai;
 mod retry;
 mod sse;
 mod stop;
 
 pub use adapter::{
-    Adapter, BoxFuture, ChatMessage, Constraint, EngineKind, Features, FinishReason, Generate,
-    Generation, GenerationEvent, Grammar, Health, Load, Prompt, Properties, SETTINGS, Sampling,
-    Timings, TokenPiece, Usage,
+    Adapter, BoxFuture, ChatMessage, Constraint, Embeddings, EngineKind, Features, FinishReason,
+    Generate, Generation, GenerationEvent, Grammar, Health, Load, Prompt, Properties, SETTINGS,
+    Sampling, Scores, Timings, TokenPiece, Usage,
 };
 pub use error::{EngineError, quote};
 pub use exposition::count;
 pub use generation::{Frames, SseGeneration};
 pub use http::{BodyError, EngineBody, EngineHttp, collect};
+pub use openai::{embeddings, scores};
 pub use retry::retry;
 pub use sse::{SseDecoder, SseEvent};

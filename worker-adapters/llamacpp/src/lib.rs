@@ -8,8 +8,9 @@ mod frames;
 mod request;
 
 use adapter_api::{
-    Adapter, BoxFuture, ChatMessage, EngineError, EngineHttp, EngineKind, Features, Generate,
-    Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, SseGeneration, collect, retry,
+    Adapter, BoxFuture, ChatMessage, Embeddings, EngineError, EngineHttp, EngineKind, Features,
+    Generate, Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, Scores,
+    SseGeneration, collect, embeddings, retry, scores,
 };
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -45,6 +46,12 @@ impl LlamaCpp {
         let body = body.to_string().into_bytes();
         let (status, body) = self.http.call(Method::POST, path, Some(body)).await?;
         parse(status, &body)
+    }
+
+    /// Of work that takes its time.
+    async fn work(&self, path: &str, ask: &serde_json::Value) -> Result<Bytes, EngineError> {
+        let (status, body) = self.http.work(path, ask.to_string().into_bytes()).await?;
+        if status == StatusCode::OK { Ok(body) } else { Err(errors::from_answer(status, &body)) }
     }
 
     async fn start(&self, body: Bytes, id: &str) -> Result<Box<dyn Generation>, EngineError> {
@@ -143,6 +150,20 @@ impl Adapter for LlamaCpp {
             let Templated { prompt } = self.post("/apply-template", &body).await?;
             Ok(Prompt::Text(prompt + &answer))
         })
+    }
+
+    fn embed(&self, texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>> {
+        let (ask, count) = (json!({"input": texts}), texts.len());
+        Box::pin(async move { embeddings(&self.work("/v1/embeddings", &ask).await?, count) })
+    }
+
+    fn rerank(
+        &self,
+        query: &str,
+        documents: &[String],
+    ) -> BoxFuture<'_, Result<Scores, EngineError>> {
+        let (ask, count) = (json!({"query": query, "documents": documents}), documents.len());
+        Box::pin(async move { scores(&self.work("/v1/rerank", &ask).await?, count) })
     }
 }
 

@@ -14,7 +14,11 @@ pub(crate) struct WireError {
 /// Its own errors are JSON, its framework's are plain text, and some have no body at all.
 pub(crate) fn from_answer(status: StatusCode, body: &[u8]) -> EngineError {
     match serde_json::from_slice::<WireError>(body) {
-        Ok(error) => classify(error),
+        Ok(error) => match (classify(error), status.as_u16()) {
+            // Of a kind that is not known, the status tells whose fault it is; 424 is a shard's.
+            (EngineError::Reset { message }, 400..=423) => EngineError::BadRequest { message },
+            (error, _) => error,
+        },
         Err(_) => {
             let message = format!("status {status} {}", quote(body)).trim_end().to_owned();
             match status.as_u16() {

@@ -8,9 +8,9 @@ mod frames;
 mod request;
 
 use adapter_api::{
-    Adapter, BoxFuture, ChatMessage, EngineError, EngineHttp, EngineKind, Features, Generate,
-    Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, SseGeneration, collect, count,
-    retry,
+    Adapter, BoxFuture, ChatMessage, Embeddings, EngineError, EngineHttp, EngineKind, Features,
+    Generate, Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, Scores,
+    SseGeneration, collect, count, retry,
 };
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -57,7 +57,8 @@ impl Tgi {
         }
         let prompt_tokens = self.prompt_tokens(request).await?;
         let frames = StreamFrames::new(request.max_tokens, prompt_tokens, request.answer_ids);
-        Ok(Box::new(SseGeneration::new(answer, frames, request.stop.clone())))
+        let generation = SseGeneration::new(answer, frames, request.stop.clone());
+        Ok(Box::new(generation.begun().await?))
     }
 
     /// The router tells them in its last frame only, which a stream that we end never comes to.
@@ -180,6 +181,22 @@ impl Adapter for Tgi {
             Ok(Prompt::Text(self.without_double_start(templated).await? + &answer))
         })
     }
+
+    fn embed(&self, _texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>> {
+        Box::pin(async { Err(unsupported("embeddings")) })
+    }
+
+    fn rerank(
+        &self,
+        _query: &str,
+        _documents: &[String],
+    ) -> BoxFuture<'_, Result<Scores, EngineError>> {
+        Box::pin(async { Err(unsupported("reranking")) })
+    }
+}
+
+fn unsupported(what: &str) -> EngineError {
+    EngineError::Unsupported { message: format!("TGI has no {what}") }
 }
 
 fn without(missing: &[&str]) -> Vec<&'static str> {

@@ -10,8 +10,9 @@ mod frames;
 mod request;
 
 use adapter_api::{
-    Adapter, BoxFuture, ChatMessage, EngineError, EngineHttp, EngineKind, Features, Generate,
-    Generation, Health, Load, Prompt, Properties, SETTINGS, SseGeneration, collect, retry,
+    Adapter, BoxFuture, ChatMessage, Embeddings, EngineError, EngineHttp, EngineKind, Features,
+    Generate, Generation, Health, Load, Prompt, Properties, SETTINGS, Scores, SseGeneration,
+    collect, retry,
 };
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -130,6 +131,18 @@ impl Adapter for Triton {
         _answer: &str,
     ) -> BoxFuture<'_, Result<Prompt, EngineError>> {
         Box::pin(async { Err(unsupported("chat template")) })
+    }
+
+    fn embed(&self, _texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>> {
+        Box::pin(async { Err(unsupported("embeddings")) })
+    }
+
+    fn rerank(
+        &self,
+        _query: &str,
+        _documents: &[String],
+    ) -> BoxFuture<'_, Result<Scores, EngineError>> {
+        Box::pin(async { Err(unsupported("reranking")) })
     }
 }
 

@@ -30,11 +30,13 @@ pub(crate) fn body(request: &Generate, fields: &Fields) -> Result<Vec<u8>, Engin
         Settings::Inputs(names) => {
             for (ours, value) in as_inputs(request) {
                 match (names.get(ours), value) {
-                    (Some(theirs), Some(value)) => drop(body.insert(theirs.clone(), value)),
-                    // Every request has a seed; whether it matters, the features tell.
-                    (Some(_) | None, None) | (None, Some(_)) if ours == "seed" => {}
-                    (None, Some(_)) => return Err(unsupported(&format!("input for {ours}"))),
-                    (Some(_) | None, None) => {}
+                    (Some(theirs), Setting::Must(value) | Setting::May(value)) => {
+                        body.insert(theirs.clone(), value);
+                    }
+                    (None, Setting::Must(_)) => {
+                        return Err(unsupported(&format!("input for {ours}")));
+                    }
+                    (None, Setting::May(_)) | (_, Setting::Off) => {}
                 }
             }
         }
@@ -67,29 +69,34 @@ fn as_json(request: &Generate) -> Value {
     settings
 }
 
-/// Ours, with a value unless it is off and can be left out. Stop sequences are found by us.
-fn as_inputs(request: &Generate) -> [(&'static str, Option<Value>); 9] {
+/// A setting, and whether a model without an input for it can do without.
+enum Setting {
+    Must(Value),
+    May(Value),
+    Off,
+}
+
+/// By our names. Stop sequences are found by us.
+fn as_inputs(request: &Generate) -> [(&'static str, Setting); 9] {
     let sampling = &request.sampling;
     let samples = sampling.temperature != 0.0;
     let on = |value: f32, off: f32| {
         let differs = (value - off).abs() > f32::EPSILON;
-        differs.then(|| json!(value))
+        if differs { Setting::Must(json!(value)) } else { Setting::Off }
+    };
+    let top_k = match (samples, sampling.top_k) {
+        (true, 0) => Setting::Off,
+        (true, top_k) => Setting::Must(top_k.into()),
+        // Where there is a word for it, this is greedy.
+        (false, _) => Setting::May(1.into()),
     };
     [
-        ("max_tokens", Some(request.max_tokens.max(1).into())),
-        // Greedy is the only seed that needs none, and a model without the input cannot do better.
-        ("seed", samples.then(|| request.seed.into())),
-        ("temperature", samples.then(|| json!(sampling.temperature))),
-        ("top_p", on(sampling.top_p, 1.0).filter(|_| samples)),
-        (
-            "top_k",
-            match (samples, sampling.top_k) {
-                (true, 0) => None,
-                (true, top_k) => Some(top_k.into()),
-                // Where there is no other word for greedy, this is it.
-                (false, _) => Some(1.into()),
-            },
-        ),
+        ("max_tokens", Setting::Must(request.max_tokens.max(1).into())),
+        // Every request has one; whether it matters, the features tell.
+        ("seed", Setting::May(request.seed.into())),
+        ("temperature", on(sampling.temperature, 0.0)),
+        ("top_p", if samples { on(sampling.top_p, 1.0) } else { Setting::Off }),
+        ("top_k", top_k),
         ("min_p", on(sampling.min_p, 0.0)),
         ("repeat_penalty", on(sampling.repeat_penalty, 1.0)),
         ("presence_penalty", on(sampling.presence_penalty, 0.0)),

@@ -8,9 +8,9 @@ mod request;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use adapter_api::{
-    Adapter, BoxFuture, ChatMessage, EngineError, EngineHttp, EngineKind, Features, Generate,
-    Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, SseGeneration, collect, count,
-    retry,
+    Adapter, BoxFuture, ChatMessage, Embeddings, EngineError, EngineHttp, EngineKind, Features,
+    Generate, Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, Scores,
+    SseGeneration, collect, count, embeddings, retry, scores,
 };
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -84,6 +84,13 @@ impl Vllm {
             *self.known() = None;
         }
         Err(error)
+    }
+
+    /// Of work that takes its time.
+    async fn work(&self, path: &str, mut ask: Value) -> Result<Bytes, EngineError> {
+        ask["model"] = self.model().await?.as_ref().into();
+        let (status, body) = self.http.work(path, ask.to_string().into_bytes()).await?;
+        if status == StatusCode::OK { Ok(body) } else { Err(errors::from_answer(status, &body)) }
     }
 
     /// Token ids of a conversation, or of a text.
@@ -195,6 +202,20 @@ impl Adapter for Vllm {
     ) -> BoxFuture<'_, Result<Prompt, EngineError>> {
         let ask = conversation(messages, answer);
         Box::pin(async move { Ok(Prompt::TokenIds(self.ids(ask).await?)) })
+    }
+
+    fn embed(&self, texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>> {
+        let (ask, count) = (json!({"input": texts}), texts.len());
+        Box::pin(async move { embeddings(&self.work("/v1/embeddings", ask).await?, count) })
+    }
+
+    fn rerank(
+        &self,
+        query: &str,
+        documents: &[String],
+    ) -> BoxFuture<'_, Result<Scores, EngineError>> {
+        let (ask, count) = (json!({"query": query, "documents": documents}), documents.len());
+        Box::pin(async move { scores(&self.work("/v1/rerank", ask).await?, count) })
     }
 }
 

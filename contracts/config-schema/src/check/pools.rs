@@ -68,6 +68,7 @@ impl Rules<'_> {
             self.restart(&at, &pool["restart"]);
             self.split(&at, pool);
             self.triton(&at, pool);
+            self.workload(&at, pool);
             self.own_flags(&at, &pool["flags"]);
             if let Some(known) = devices {
                 self.named_devices(&at, pool, known);
@@ -94,6 +95,17 @@ impl Rules<'_> {
                 let found = format!("{} again", shown(&device["uuid"], false));
                 self.broken(&format!("{at}/uuid"), found, "each GPU once");
             }
+        }
+    }
+
+    /// Not every engine makes vectors.
+    fn workload(&mut self, at: &str, pool: &Value) {
+        let workload = &pool["model"]["workload"];
+        if matches!(pool["engine"].as_str(), Some("tgi" | "triton"))
+            && matches!(workload.as_str(), Some("embedding" | "rerank"))
+        {
+            let at = format!("{at}/model/workload");
+            self.broken(&at, shown(workload, false), "completion, or engine llamacpp or vllm");
         }
     }
 

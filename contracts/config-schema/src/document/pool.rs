@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::{EngineKind, Residency, TritonNames};
+use crate::config::{EngineKind, Residency, TritonNames, Workload};
 use crate::format::{BASE_URL, IDENTIFIER};
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -92,6 +92,9 @@ pub struct ModelDoc {
     /// The name callers use.
     #[schemars(length(min = 1))]
     pub id: String,
+    /// What it is for; engines llamacpp and vllm have all three. Left out: completion.
+    #[serde(default)]
+    pub workload: Option<Workload>,
     /// Further names that callers may use.
     #[serde(default)]
     pub aliases: Vec<String>,

@@ -164,7 +164,7 @@ fn rules_hold_where_other_keys_are_wrong_and_blame_no_key_that_is() {
         &expect![[r#"
             line 2: /pool_manager/devices/0/id: found nothing, expected an id: 1 to 64 of letters, digits, `.`, `_`, `-`
             line 3: /pool_manager/pools/0/engine: found nothing, expected one of llamacpp, vllm, tgi, triton
-            line 3: /pool_manager/pools/0/model: found nothing, expected a section with aliases, context_tokens, id, memory_mib, path
+            line 3: /pool_manager/pools/0/model: found nothing, expected a section with aliases, context_tokens, id, memory_mib, path, workload
             line 3: /pool_manager/pools/1: found 5, expected a section with bin, devices, engine, env, external, flags, id, idle_ttl_ms, model, replicas, residency, restart, slots, split, start_timeout_ms, stop_grace_ms, triton, user
         "#]],
     );
@@ -502,4 +502,44 @@ fn engines_listen_at_an_address_without_a_port() {
     "#]],
     );
     check("pool_manager: {engine_address: '::1'}", &expect![[""]]);
+}
+
+// OC-CONFIG-6003
+#[test]
+fn an_engine_is_told_what_it_can_be_told() {
+    let told = |pool: &str| {
+        let text = format!("pool_manager:\n  pools:\n  - {pool}");
+        let error = config_schema::parse(&text).unwrap_err();
+        let problems = error.problems.iter().map(|it| format!("{}: {}", it.pointer, it.expected));
+        problems.collect::<Vec<_>>().join("\n").replace("/pool_manager/pools/0", "")
+    };
+    let external = "external: {url: 'http://127.0.0.1:1'}";
+    expect![[r#"
+        /slots: a number: an external vllm server does not say its own"#]]
+    .assert_eq(&told(&format!("{{id: a, engine: vllm, model: {{id: m}}, {external}}}")));
+    expect![[r#"
+        /model/context_tokens: a number: an external triton server does not say its own
+        /slots: a number: an external triton server does not say its own
+        /triton: the model in the server's repository: `triton: {model: …}`"#]]
+    .assert_eq(&told(&format!("{{id: a, engine: triton, model: {{id: m}}, {external}}}")));
+    expect![[r#"
+        /model/workload: completion, or engine llamacpp or vllm
+        /split: it beside engine llamacpp only: the others divide a model evenly
+        /triton: it beside engine triton only"#]]
+    .assert_eq(&told(
+        "{id: a, engine: tgi, split: [1], triton: {model: m}, model: {id: m, path: p, workload: rerank}}",
+    ));
+    let triton = "id: a, engine: triton, model: {id: m, path: p}, triton: {model: m";
+    expect![[r#"
+        /triton/custom: the names, beside `fields: custom`"#]]
+    .assert_eq(&told(&format!("{{{triton}, fields: custom}}}}")));
+    expect![[r#"
+        /triton/custom: `custom` beside `fields: custom` only"#]]
+    .assert_eq(&told(&format!("{{{triton}, custom: {{prompt: a, text: b}}}}}}")));
+    expect![[r#"
+        /triton/custom/inputs/temprature: a setting: max_tokens, temperature, top_p, top_k, min_p, seed, repeat_penalty, presence_penalty, frequency_penalty
+        /triton/custom/json_input: one of `inputs` and `json_input`"#]]
+    .assert_eq(&told(&format!(
+        "{{{triton}, fields: custom, custom: {{prompt: a, text: b, json_input: c, inputs: {{temprature: t}}}}}}}}"
+    )));
 }

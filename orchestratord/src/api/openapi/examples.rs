@@ -100,6 +100,7 @@ pub(super) fn task() -> Task {
         seed: 1_234_567_890,
         finish_reason: Some(FinishReason::Stop),
         text: Some("Hello!".into()),
+        result: None,
         error: None,
     }
 }

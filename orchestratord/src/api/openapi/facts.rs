@@ -184,6 +184,7 @@ fn streaming(refusals: &[ErrorCode]) -> Facts {
             ("queued", "Queued"),
             ("started", "Started"),
             ("token", "Token"),
+            ("result", "TaskResult"),
             ("metrics", "Metrics"),
             ("preempted", "Preempted"),
             ("resumed", "Resumed"),

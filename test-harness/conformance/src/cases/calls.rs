@@ -70,6 +70,39 @@ pub async fn messages_go_through_its_template(subject: &Subject) -> Support {
     Support::Yes
 }
 
+/// One vector for each text, in their order; equal for equal texts.
+pub async fn texts_become_vectors(subject: &Subject) -> Support {
+    let texts = ["a beginning", "an end", "a beginning"].map(str::to_owned);
+    let found = match subject.adapter.embed(&texts).await {
+        Err(EngineError::Unsupported { .. }) => return Support::No,
+        found => found.unwrap(),
+    };
+    assert_eq!((found.vectors.len(), found.vectors[0] == found.vectors[1]), (3, false));
+    let differ = |a: &f32, b: &f32| 1e-4 < (a - b).abs();
+    let pairs = found.vectors[0].iter().zip(&found.vectors[2]);
+    assert_eq!(pairs.filter(|(a, b)| differ(a, b)).count(), 0);
+    assert!(0 < found.prompt_tokens && !found.vectors[0].is_empty());
+    Support::Yes
+}
+
+/// One score for each document, in their order, whatever order the engine ranks them in.
+pub async fn documents_are_scored_in_their_places(subject: &Subject) -> Support {
+    let documents = ["nothing of it", "words to find", "words", "words to find"];
+    let documents = documents.map(str::to_owned);
+    let found = match subject.adapter.rerank("words to find", &documents).await {
+        Err(EngineError::Unsupported { .. }) => return Support::No,
+        found => found.unwrap(),
+    };
+    let scores = &found.scores;
+    assert!(scores.len() == 4 && (scores[1] - scores[3]).abs() < 1e-3, "{scores:?}");
+    assert!(scores[0] != scores[1], "{scores:?}");
+    if subject.sim.is_some() {
+        assert!(scores[0] < scores[2] && scores[2] < scores[1], "{scores:?}");
+    }
+    assert!(0 < found.prompt_tokens);
+    Support::Yes
+}
+
 /// Calls one after another share a few connections.
 pub async fn connections_are_kept(subject: &Subject) -> Support {
     for _ in 0..20 {

@@ -10,7 +10,8 @@ use crate::{Heard, Setup, Subject, hear, request, run, submit};
 
 /// A fresh engine for a fault that may end it.
 fn another(subject: &Subject) -> Subject {
-    Subject::simulated(&subject.engine, Setup::default())
+    let flags: Vec<&str> = subject.flags.iter().map(String::as_str).collect();
+    Subject::simulated(&subject.engine, Setup { flags: &flags, ..Setup::default() })
 }
 
 /// Whatever way a stream is cut, it is broken, and its tokens are kept.
@@ -39,7 +40,11 @@ pub async fn all_tokens_without_the_last_word_are_no_success(subject: &Subject) 
 /// A reset may take what came just before it along, and never makes it something else.
 pub async fn a_reset_is_broken_whatever_came_before(subject: &Subject) -> Support {
     let subject = another(subject);
-    let heard = run(subject.adapter.as_ref(), "[[sim:reset_after=3]]").await;
+    let heard = match submit(subject.adapter.as_ref(), request("[[sim:reset_after=3]]", 5)).await {
+        Ok(generation) => hear(generation).await,
+        // It took the head of the answer along.
+        Err(error) => Heard { error: Some(error), ..Heard::default() },
+    };
     assert!(matches!(heard.error, Some(EngineError::Reset { .. })), "{heard:?}");
     assert!(" 0 1 2".starts_with(&heard.text), "{heard:?}");
     Support::Yes
@@ -82,6 +87,25 @@ pub async fn nothing_is_sent_again_after_the_first_token(subject: &Subject) -> S
     let before = subject.requests().await;
     assert!(run(subject.adapter.as_ref(), "[[sim:eof_after=1]]").await.error.is_some());
     assert_eq!(subject.requests().await - before - 1, 1);
+    Support::Yes
+}
+
+/// An engine that says it has no room is asked three times in all, and then that is what is told.
+pub async fn no_room_is_told_as_that(subject: &Subject) -> Support {
+    let adapter = subject.adapter.as_ref();
+    let mut running = Vec::new();
+    // Slots, and what waits in front of them.
+    for _ in 0..subject.slots * 2 {
+        let hangs = request("[[sim:hang_after=1]]", 5);
+        let submitted = tokio::time::timeout(Duration::from_millis(300), adapter.submit(hangs));
+        if let Ok(Ok(generation)) = submitted.await {
+            running.push(generation);
+        }
+    }
+    let before = subject.requests().await;
+    let refused = submit(adapter, request("x", 1)).await.err();
+    assert!(matches!(refused, Some(EngineError::Overloaded { .. })), "{refused:?}");
+    assert_eq!(subject.requests().await - before - 1, 3);
     Support::Yes
 }
 

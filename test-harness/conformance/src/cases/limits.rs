@@ -35,6 +35,10 @@ pub async fn a_prompt_beyond_the_context_is_told(subject: &Subject) -> Support {
 
 /// An answer that fills the context ends with that reason, and not as if it were long enough.
 pub async fn a_full_context_is_no_length(subject: &Subject) -> Support {
+    if matches!(subject.engine, Engine::Triton(_)) {
+        // It tells no context, nor its end.
+        return Support::No;
+    }
     let adapter = subject.adapter.as_ref();
     let mut prompt = PROMPT.to_owned();
     let left = |tokens: usize| (subject.context_tokens as usize).saturating_sub(tokens);

@@ -34,14 +34,15 @@ pub async fn a_generation_streams_to_its_end(subject: &Subject) -> Support {
 
 /// Greedy answers, and answers of one seed, are the same each time.
 pub async fn a_seed_gives_the_same_answer_again(subject: &Subject) -> Support {
-    for temperature in [0.0, 1.0] {
+    let features = subject.adapter.features();
+    for temperature in [0.0, if features.takes("temperature") { 1.0 } else { 0.0 }] {
         let mut asked = request(PROMPT, 24);
         asked.sampling.temperature = temperature;
         let first = heard(subject, asked.clone()).await;
         let second = heard(subject, asked).await;
         assert_eq!((&first.text, first.count), (&second.text, second.count), "{temperature}");
     }
-    if subject.adapter.features().takes("seed") { Support::Yes } else { Support::No }
+    if features.takes("seed") { Support::Yes } else { Support::No }
 }
 
 /// A simulated answer does not depend on its seed.
@@ -156,8 +157,13 @@ pub async fn settings_are_taken_or_refused(subject: &Subject) -> Support {
             "frequency_penalty" => sampling.frequency_penalty = 0.5,
             other => panic!("no case for {other}"),
         }
-        if !features.takes("temperature") {
+        let samples = features.takes("temperature");
+        if !samples {
             asked.sampling.temperature = 0.0;
+        }
+        if !samples && ["top_p", "top_k"].contains(&setting) {
+            // Of the likeliest token alone they choose nothing.
+            continue;
         }
         let taken = submit(subject.adapter.as_ref(), asked).await;
         if features.takes(setting) || setting == "seed" {

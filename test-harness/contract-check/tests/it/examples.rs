@@ -12,7 +12,7 @@ fn through<T: DeserializeOwned + Serialize>(example: &Value) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(example.clone()).unwrap()).unwrap()
 }
 
-const ORCHESTRATORD_TYPES: [Type; 26] = [
+const ORCHESTRATORD_TYPES: [Type; 27] = [
     ("TaskRequest", through::<api_types::TaskRequest>),
     ("Admission", through::<api_types::Admission>),
     ("Task", through::<api_types::Task>),
@@ -37,6 +37,7 @@ const ORCHESTRATORD_TYPES: [Type; 26] = [
     ("Queued", through::<api_types::Queued>),
     ("Started", through::<api_types::Started>),
     ("Token", through::<api_types::Token>),
+    ("TaskResult", through::<api_types::TaskResult>),
     ("End", through::<api_types::End>),
     ("Disconnected", through::<api_types::Disconnected>),
 ];

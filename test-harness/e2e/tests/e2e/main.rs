@@ -8,3 +8,4 @@ mod hosts;
 mod logs;
 mod stack;
 mod swaps;
+mod workloads;
