@@ -28,17 +28,17 @@ fn put(daemon: &Daemon, id: &str, body: &Value) -> Answer {
     ask(daemon.address, "PUT", &format!("/v1/jobs/{id}"), &json, &body.to_string())
 }
 
-fn order(daemon: &Daemon, id: &str, order: &Value) -> Job {
+pub(crate) fn order(daemon: &Daemon, id: &str, order: &Value) -> Job {
     let answer = put(daemon, id, &json!({"epoch": 7, "order": order}));
     assert_eq!(answer.status, 202, "{}", answer.body);
     serde_json::from_str(&answer.body).unwrap()
 }
 
-fn load(replica: &str) -> Value {
+pub(crate) fn load(replica: &str) -> Value {
     json!({"kind": "load", "replica_id": replica})
 }
 
-fn unload(replica: &str, patience_ms: u64) -> Value {
+pub(crate) fn unload(replica: &str, patience_ms: u64) -> Value {
     json!({"kind": "unload", "replica_id": replica, "patience_ms": patience_ms})
 }
 

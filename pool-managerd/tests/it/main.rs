@@ -5,6 +5,7 @@
 
 mod death;
 mod devices;
+mod engines;
 mod external;
 mod faults;
 mod hang;

@@ -37,6 +37,7 @@ pub(crate) enum Start {
 pub(crate) struct Env {
     pub(crate) llama_api_key: Option<String>,
     pub(crate) vllm_api_key: Option<String>,
+    pub(crate) tgi_api_key: Option<String>,
     pub(crate) vllm_dev_mode: bool,
 }
 
@@ -124,7 +125,7 @@ impl Args {
         match dialect {
             Dialect::LlamaCpp => llama::parse(&mut flags, env.llama_api_key),
             Dialect::Vllm => vllm::parse(&mut flags, env),
-            Dialect::Tgi => tgi::parse(&mut flags),
+            Dialect::Tgi => tgi::parse(&mut flags, env),
             Dialect::Triton => triton::parse(&mut flags),
         }
     }

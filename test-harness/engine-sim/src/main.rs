@@ -65,6 +65,7 @@ fn environment() -> Env {
     Env {
         llama_api_key: std::env::var("LLAMA_API_KEY").ok(),
         vllm_api_key: std::env::var("VLLM_API_KEY").ok(),
+        tgi_api_key: std::env::var("API_KEY").ok(),
         vllm_dev_mode: std::env::var("VLLM_SERVER_DEV_MODE").is_ok_and(|value| value == "1"),
     }
 }

@@ -17,7 +17,8 @@ pub struct SimProcess {
 }
 
 /// Variables of the caller's environment that would change how the engine behaves.
-const ENGINE_VARIABLES: &[&str] = &["LLAMA_API_KEY", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE"];
+const ENGINE_VARIABLES: &[&str] =
+    &["LLAMA_API_KEY", "VLLM_API_KEY", "API_KEY", "VLLM_SERVER_DEV_MODE"];
 
 impl SimProcess {
     /// Starts the engine on a free port and returns once it listens.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::flags::Flags;
-use super::{Args, Dialect, Start, TgiArgs};
+use super::{Args, Dialect, Env, Start, TgiArgs};
 
 const VERSION: &str = "text-generation-launcher 3.3.6-dev0\n";
 
@@ -23,7 +23,7 @@ flags of text-generation-launcher that have an effect:
   --max-input-tokens N          prompt tokens must be fewer
   --max-total-tokens N          context of one request
   --max-stop-sequences N
-  --api-key KEY
+  --api-key KEY               also from API_KEY
 flags of text-generation-launcher that are accepted and ignored:
   --num-shard --quantize --dtype --revision --max-batch-prefill-tokens --cuda-graphs ...
 flag of the simulator for this dialect:
@@ -86,9 +86,10 @@ struct Raw {
     input_max: Option<u32>,
 }
 
-pub(super) fn parse(flags: &mut Flags) -> Result<Start, String> {
+pub(super) fn parse(flags: &mut Flags, env: Env) -> Result<Start, String> {
     let mut args = Args::new(Dialect::Tgi, 3000);
     args.model_path.push_str("sim");
+    args.keys.extend(env.tgi_api_key.filter(|key| !key.is_empty()));
     args.slot_context = 4096;
     args.ping = Some(KEEP_ALIVE);
     args.drain = DRAIN;
