@@ -7,7 +7,7 @@ use config_schema::{EngineSource, ManagerConfig, PoolConfig, Residency};
 use pool_api::{Device, MemoryNeed, Origin, Pool, Replica, ReplicaState, Snapshot, WatchEvent};
 use tokio::sync::broadcast;
 
-use crate::dialect;
+use crate::{dialect, recipe};
 
 /// Changes a watcher may fall behind before it is sent everything anew.
 const CHANGES_MAX: usize = 256;
@@ -25,7 +25,7 @@ struct Table {
 
 impl Host {
     pub(crate) fn new(config: &ManagerConfig, devices: Vec<Device>, instance: String) -> Self {
-        let pools = config.pools.iter().map(pool).collect();
+        let pools = config.pools.iter().map(|it| pool(config, it)).collect();
         let table = Mutex::new(Table { devices, pools });
         Self { instance, table, changes: broadcast::Sender::new(CHANGES_MAX) }
     }
@@ -149,7 +149,7 @@ fn state_name(state: ReplicaState) -> &'static str {
     }
 }
 
-fn pool(pool: &PoolConfig) -> Pool {
+fn pool(config: &ManagerConfig, pool: &PoolConfig) -> Pool {
     // On demand, before its first load: as configured.
     let (slots, context_tokens) = match (&pool.source, pool.residency) {
         (EngineSource::Managed { slots, context_tokens, .. }, Residency::OnDemand) => {
@@ -187,6 +187,7 @@ fn pool(pool: &PoolConfig) -> Pool {
         model_id: pool.model_id.clone(),
         model_aliases: pool.model_aliases.clone(),
         workload: dialect::workload(pool),
+        determinism: recipe::determinism(config, pool),
         devices: pool.devices.clone(),
         residency: match pool.residency {
             Residency::Pinned => pool_api::Residency::Pinned,

@@ -19,6 +19,7 @@ mod kept;
 mod measured;
 mod memory;
 mod model;
+mod recipe;
 mod reconfigure;
 mod replica;
 mod supervisor;

@@ -3,6 +3,7 @@
 
 mod bench;
 mod ci;
+mod dev_up;
 mod gates;
 mod process;
 mod regen;
@@ -29,8 +30,15 @@ struct Arguments {
 enum Command {
     /// From a fresh machine to streamed tokens from a real llama.cpp.
     Up(up::Up),
+    /// One engine, installed where registries have it, behind the orchestrator.
+    #[command(name = "dev:up")]
+    DevUp(dev_up::DevUp),
     /// Every test, the real engine included. Further arguments go to the test runner.
     Test {
+        /// The conformance suite against real engines instead: `all`, or some of llamacpp, vllm and
+        /// triton, separated by commas.
+        #[arg(long)]
+        engines: Option<String>,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -74,7 +82,11 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Up(up) => up::run(&up).map(|()| ExitCode::SUCCESS),
-        Command::Test { arguments } => test::run_tests(&arguments),
+        Command::DevUp(up) => dev_up::run(&up).map(|()| ExitCode::SUCCESS),
+        Command::Test { engines: Some(list), .. } => {
+            dev_up::named(&list).and_then(|it| dev_up::test(&it))
+        }
+        Command::Test { engines: None, arguments } => test::run_tests(&arguments),
         Command::Bench { bench } => bench::run_bench(&bench),
         Command::Sim(sim) => sim::run(&sim),
         Command::Regen { check } => regen::run(check).map(|()| ExitCode::SUCCESS),

@@ -58,14 +58,22 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
 
 /// The launcher of the pinned llama.cpp; installs it the first time.
 pub(crate) fn installed_engine() -> anyhow::Result<PathBuf> {
-    let script = root().join("ci/scripts/llamacpp/install.sh");
+    let [launcher] = installed("llamacpp")?;
+    Ok(launcher.into())
+}
+
+/// Runs an engine's script, which installs it the first time; its lines are the paths of what is there.
+pub(crate) fn installed<const PATHS: usize>(engine: &str) -> anyhow::Result<[String; PATHS]> {
+    let script = root().join(format!("ci/scripts/{engine}/install.sh"));
     let output = Command::new(&script)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("cannot run `{}`", script.display()))?;
     ensure!(output.status.success(), "the engine could not be installed (see above)");
     let text = String::from_utf8(output.stdout).context("the installer printed no text")?;
-    Ok(PathBuf::from(text.lines().last().context("the installer printed no path")?))
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let expected = |it| anyhow::anyhow!("`{}` printed {it:?}, not {PATHS} paths", script.display());
+    lines.try_into().map_err(expected)
 }
 
 /// A process in a group of its own that gets SIGTERM when we die, SIGKILL included.

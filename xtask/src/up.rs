@@ -1,8 +1,8 @@
 //! `cargo xtask up`: build, find an engine, start both daemons, show tokens, stay until Ctrl-C.
 
 mod config;
-mod preflight;
-mod stack;
+pub(crate) mod preflight;
+pub(crate) mod stack;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use serde_json::Value;
 
 use crate::process::{cargo, installed_engine, on_path, pause, run as run_command};
 use crate::root;
@@ -38,17 +39,14 @@ pub(crate) struct Up {
 }
 
 /// Settings after everything was found.
-struct Plan {
-    /// `target/release`.
-    programs: PathBuf,
-    /// `target/up`: configuration, logs, data.
-    folder: PathBuf,
-    engine: PathBuf,
-    model: PathBuf,
-    model_id: String,
-    /// Chosen by `--model`, so nothing is known about its size.
-    is_own_model: bool,
-    port: u16,
+pub(crate) struct Plan {
+    /// `target/release` or `target/debug`.
+    pub(crate) programs: PathBuf,
+    /// Configuration, logs, data.
+    pub(crate) folder: PathBuf,
+    /// As in the configuration; all are ready before anything is shown.
+    pub(crate) pools: Vec<Value>,
+    pub(crate) port: u16,
 }
 
 pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
@@ -64,37 +62,49 @@ pub(crate) fn run(up: &Up) -> anyhow::Result<()> {
     let engine = engine(up.engine_bin.as_deref())?;
     println!("engine: {}", engine.display());
     println!("model:  {}", model.display());
+    let id = model_id(&model, up.model.is_some());
+    // A model of one's own is one of which nothing is known.
+    let pool = config::pool(&engine, &model, &id, up.model.is_some())?;
+    let plan = Plan {
+        programs: build(&target)?,
+        folder: target.join("up"),
+        pools: vec![pool],
+        port: up.port,
+    };
+    serve(&plan, up.once, &stop)
+}
+
+/// Builds what is to run, with all that makes it fast; the folder it is in.
+pub(crate) fn build(target: &Path) -> anyhow::Result<PathBuf> {
     println!("building orchestratord, pool-managerd and llorch (release; minutes the first time)");
     let packages = ["-p", "orchestratord", "-p", "pool-managerd", "-p", "llorch"];
     run_command(cargo(&["build", "--release"]).args(packages))?;
-    let plan = Plan {
-        programs: target.join("release"),
-        folder: target.join("up"),
-        engine,
-        model_id: model_id(&model, up.model.is_some()),
-        is_own_model: up.model.is_some(),
-        model,
-        port: up.port,
-    };
+    Ok(target.join("release"))
+}
+
+/// Shows tokens of every pool, and stays until Ctrl-C unless it is for `once`.
+pub(crate) fn serve(plan: &Plan, once: bool, stop: &AtomicBool) -> anyhow::Result<()> {
     if stop.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let mut stack = Stack::start(&plan)?;
-    let shown = show(up, &plan, &mut stack, &stop);
+    let mut stack = Stack::start(plan)?;
+    let shown = show(once, plan, &mut stack, stop);
     stack.stop()?;
     shown
 }
 
-fn show(up: &Up, plan: &Plan, stack: &mut Stack, stop: &AtomicBool) -> anyhow::Result<()> {
+fn show(once: bool, plan: &Plan, stack: &mut Stack, stop: &AtomicBool) -> anyhow::Result<()> {
     if !stack.wait_ready(stop)? {
         return Ok(());
     }
-    match demonstrate(plan) {
-        // Ctrl-C reaches llorch, too; that it ended is no failure.
-        Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
-        done => done?,
+    for pool in &plan.pools {
+        match demonstrate(plan, pool["model"]["id"].as_str().unwrap_or_default()) {
+            // Ctrl-C reaches llorch, too; that it ended is no failure.
+            Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
+            done => done?,
+        }
     }
-    if !up.once {
+    if !once {
         hints(plan);
         stay(stack, stop)?;
     }
@@ -111,13 +121,15 @@ fn stay(stack: &mut Stack, stop: &AtomicBool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn demonstrate(plan: &Plan) -> anyhow::Result<()> {
-    println!("\nprompt: {PROMPT}");
+pub(crate) fn demonstrate(plan: &Plan, model: &str) -> anyhow::Result<()> {
+    println!("\nmodel:  {model}\nprompt: {PROMPT}");
     let status = Command::new(plan.programs.join("llorch"))
         .args([
             "--url",
             &plan.url(),
             "submit",
+            "--model",
+            model,
             "--timings",
             "--temperature",
             "0",
@@ -143,7 +155,7 @@ fn hints(plan: &Plan) {
 }
 
 impl Plan {
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }
@@ -178,7 +190,7 @@ fn engine(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 /// The folder that cargo builds into: the one we lie in.
-fn target() -> anyhow::Result<PathBuf> {
+pub(crate) fn target() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("finding our own program")?;
     let target = own.parent().and_then(Path::parent);
     Ok(target.context("xtask lies in a target folder")?.to_owned())

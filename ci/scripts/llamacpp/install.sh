@@ -4,41 +4,24 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${LLAMA_ORCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/llama-orch}
+engine=llama.cpp
+# shellcheck source=../lib.sh
+. "$here/../lib.sh"
 # The folder's name says what is in it, so that a changed pin or launcher is a new installation.
 stamp=$(cat "$here/requirements.txt" "$here/launcher.py" "$here/install.sh" | sha256sum | cut -c1-8)
 version=$(sed -n 's/^xllamacpp==\([0-9.]*\).*/\1/p' "$here/requirements.txt")
 target=$cache/llamacpp-$version-$stamp
 launcher=$target/bin/llama-server
 
-die() {
-  printf 'llama.cpp cannot be installed: %s\n' "$1" >&2
-  exit 1
-}
-
 if [[ -x $launcher ]]; then
   printf '%s\n' "$launcher"
   exit 0
 fi
 
-find_python() {
-  local name
-  for name in python3 python3.13 python3.12 python3.11 python3.10; do
-    if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
-      printf '%s\n' "$name"
-      return
-    fi
-  done
-  die 'Python 3.10 or newer is missing; install it (Debian: apt install python3 python3-venv)'
-}
-
-python=$(find_python)
+python=$(find_python 3 10)
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
   die "the venv module of $("$python" --version) is missing; install it (Debian: apt install python3-venv)"
-mkdir -p "$cache" 2>/dev/null || die "cannot create $cache; set LLAMA_ORCH_CACHE to a writable folder"
-free_kib=$(df -Pk "$cache" | awk 'NR == 2 { print $4 }')
-((free_kib >= 300 * 1024)) ||
-  die "$cache has $((free_kib / 1024)) MiB free and 300 are needed; make room or set LLAMA_ORCH_CACHE"
+need_space 300
 
 # Two installations at once: the second waits, then finds the first one's result.
 exec 9>"$cache/install.lock"

@@ -12,6 +12,8 @@ import sys
 import threading
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Of ggml.
+CACHE_TYPES = {"f32": 0, "f16": 1, "q8_0": 8}
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,6 +37,8 @@ def parse():
     parser.add_argument("-np", "--parallel", type=int, default=1)
     parser.add_argument("-b", "--batch-size", type=int, default=2048)
     parser.add_argument("-ub", "--ubatch-size", type=int, default=512)
+    parser.add_argument("-ctk", "--cache-type-k", choices=list(CACHE_TYPES), default="f16")
+    parser.add_argument("-ctv", "--cache-type-v", choices=list(CACHE_TYPES), default="f16")
     parser.add_argument("--embeddings", action="store_true")
     parser.add_argument("--pooling", choices=["mean", "cls", "last", "rank"])
     parser.add_argument("--reranking", action="store_true")
@@ -66,6 +70,8 @@ def main():
     params.n_ctx = arguments.ctx_size
     params.n_parallel = arguments.parallel
     params.kv_unified = False
+    params.cache_type_k = xllamacpp.ggml_type(CACHE_TYPES[arguments.cache_type_k])
+    params.cache_type_v = xllamacpp.ggml_type(CACHE_TYPES[arguments.cache_type_v])
     params.n_batch = arguments.batch_size
     params.n_ubatch = arguments.ubatch_size
     params.embedding = arguments.embeddings or arguments.reranking

@@ -265,7 +265,7 @@ pub struct ModelCapability {
     pub ctx_max: u32,
     pub slots: u32,
     pub workloads: Vec<String>,
-    /// `stop_sequences`, `messages`, `token_ids`, `return_token_ids`, `json`, `json_schema`,
+    /// `stop_sequences`, `messages`, `token_ids`, `return_token_ids`, `determinism_strict`, `json`, `json_schema`,
     /// `grammar_gbnf`, `grammar_ebnf` or `grammar_regex`, and the sampler settings that the
     /// engine knows, as they are called in requests.
     pub features: Vec<String>,

@@ -19,6 +19,7 @@ pub enum ErrorCode {
     TaskIdConflict,
     StreamDiverged,
     ContextOverflow,
+    DeterminismUnavailable,
     DeadlineUnmet,
     AdmissionReject,
     QueueFullDropLru,
@@ -34,7 +35,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidParams,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -47,6 +48,7 @@ impl ErrorCode {
         Self::TaskIdConflict,
         Self::StreamDiverged,
         Self::ContextOverflow,
+        Self::DeterminismUnavailable,
         Self::DeadlineUnmet,
         Self::AdmissionReject,
         Self::QueueFullDropLru,
@@ -73,7 +75,7 @@ impl ErrorCode {
             Self::TaskIdConflict | Self::StreamDiverged => 409,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::ContextOverflow | Self::DeadlineUnmet => 422,
+            Self::ContextOverflow | Self::DeterminismUnavailable | Self::DeadlineUnmet => 422,
             Self::AdmissionReject | Self::QueueFullDropLru => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
@@ -112,7 +114,8 @@ impl ErrorCode {
             | Self::PayloadTooLarge
             | Self::TaskIdConflict
             | Self::StreamDiverged
-            | Self::ContextOverflow => false,
+            | Self::ContextOverflow
+            | Self::DeterminismUnavailable => false,
         }
     }
 
@@ -132,6 +135,7 @@ impl ErrorCode {
             Self::TaskIdConflict => "ORCH-3024",
             Self::StreamDiverged => "ORCH-2002",
             Self::ContextOverflow => "ORCH-3014",
+            Self::DeterminismUnavailable => "OC-CORE-1031",
             Self::AdmissionReject => "ORCH-2007",
             Self::QueueFullDropLru => "ORCH-3005",
             Self::PoolUnready | Self::PoolUnavailable => "ORCH-3018",
@@ -160,6 +164,7 @@ impl ErrorCode {
             Self::TaskIdConflict => "TASK_ID_CONFLICT",
             Self::StreamDiverged => "STREAM_DIVERGED",
             Self::ContextOverflow => "CONTEXT_OVERFLOW",
+            Self::DeterminismUnavailable => "DETERMINISM_UNAVAILABLE",
             Self::AdmissionReject => "ADMISSION_REJECT",
             Self::QueueFullDropLru => "QUEUE_FULL_DROP_LRU",
             Self::PoolUnready => "POOL_UNREADY",

@@ -162,6 +162,8 @@ impl Priority {
 pub enum Determinism {
     #[default]
     BestEffort,
+    /// The same request gives the same bytes from every replica of the same engine version and model
+    /// digest, or is refused. It is never continued elsewhere once it has begun.
     Strict,
 }
 

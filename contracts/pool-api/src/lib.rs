@@ -48,6 +48,7 @@ pub struct Pool {
     pub model_id: String,
     pub model_aliases: Vec<String>,
     pub workload: Workload,
+    pub determinism: Determinism,
     /// Ids of the devices that its engines may use, and no others.
     pub devices: Vec<String>,
     pub residency: Residency,
@@ -66,6 +67,19 @@ pub enum Workload {
     Completion,
     Embedding,
     Rerank,
+}
+
+/// Whether the same request gives the same bytes from every replica of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Determinism {
+    /// Its settings are those of a recipe that the determinism suite has proved.
+    Proved {
+        recipe: String,
+    },
+    Unproved {
+        reason: String,
+    },
 }
 
 impl Workload {

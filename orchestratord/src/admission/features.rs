@@ -2,7 +2,7 @@
 //! is missing. Nothing that somebody asked for is ever left out silently.
 
 use adapter_api::Sampling;
-use api_types::{Detail, OutputFormat, PromptInput, TaskRequest};
+use api_types::{Detail, Determinism, ErrorCode, OutputFormat, PromptInput, TaskRequest};
 use orchestrator_core::PoolChoice;
 
 use super::Refusal;
@@ -37,6 +37,13 @@ pub(super) fn restrict(
         view.pool.model_id == model.name && engine && placed
     };
     let candidates: Vec<&PoolView> = fleet.pools.iter().filter(named).collect();
+    let candidates = if request.determinism == Determinism::Strict {
+        let proved = proved(candidates)?;
+        choice.get_or_insert_default().pin = proved.iter().map(|it| it.core_id).collect();
+        proved
+    } else {
+        candidates
+    };
     let (able, unable): (Vec<&PoolView>, Vec<&PoolView>) =
         candidates.into_iter().partition(|it| lacks(request, seed_named, it).is_empty());
     match (able.as_slice(), unable.as_slice()) {
@@ -47,6 +54,22 @@ pub(super) fn restrict(
             Ok(())
         }
     }
+}
+
+/// Those whose settings the determinism suite has proved.
+fn proved(candidates: Vec<&PoolView>) -> Result<Vec<&PoolView>, Refusal> {
+    let reason = |it: &PoolView| match &it.pool.determinism {
+        pool_api::Determinism::Proved { .. } => None,
+        pool_api::Determinism::Unproved { reason } => {
+            Some(format!("{}: {reason}", it.pool.pool_id))
+        }
+    };
+    let reasons: Vec<String> = candidates.iter().filter_map(|it| reason(it)).collect();
+    if reasons.len() == candidates.len() {
+        let message = format!("no pool can answer deterministically; {}", reasons.join("; "));
+        return Err(Refusal::new(ErrorCode::DeterminismUnavailable, message));
+    }
+    Ok(candidates.into_iter().filter(|it| reason(it).is_none()).collect())
 }
 
 /// What the request asks for that the pool's engine has no word for.

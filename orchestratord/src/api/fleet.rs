@@ -12,7 +12,7 @@ use api_types::{
 use axum::Json;
 use axum::extract::State;
 use orchestrator_core::ReplicaId;
-use pool_api::{DeviceHealth, Origin, ReplicaState, Residency};
+use pool_api::{Determinism, DeviceHealth, Origin, ReplicaState, Residency};
 
 use super::App;
 use super::error::ApiError;
@@ -191,6 +191,7 @@ fn model_capability(pool: &pool_api::Pool, can: &Features) -> ModelCapability {
         (templated, "messages"),
         (can.token_ids, "token_ids"),
         (can.answer_ids, "return_token_ids"),
+        (matches!(pool.determinism, Determinism::Proved { .. }), "determinism_strict"),
         (can.json, "json"),
         (can.json_schema, "json_schema"),
         (can.grammar == Some(Grammar::Gbnf), "grammar_gbnf"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use adapter_api::{ChatMessage, Constraint, Features, Generate, Prompt, Sampling};
-use api_types::{KvHint, Priority, TaskRequest};
+use api_types::{Determinism, KvHint, Priority, TaskRequest};
 use orchestrator_core::{EngineId, ModelId, PoolChoice};
 
 /// What a task is to do. Two requests with the same id are the same task if their `canonical` is.
@@ -50,14 +50,21 @@ impl Job {
     }
 
     /// Whether an answer that has begun can go on elsewhere: text follows text. No engine goes on in the
-    /// middle of a grammar.
+    /// middle of a grammar, and none is proved to go on with the bytes that would have come.
     pub(crate) fn is_resumable(&self) -> bool {
         match &self.input {
-            Input::Prompt(Prompt::Text(_)) | Input::Messages(_) => self.constraint.is_none(),
+            Input::Prompt(Prompt::Text(_)) | Input::Messages(_) => {
+                self.constraint.is_none() && !self.is_strict()
+            }
             Input::Prompt(Prompt::TokenIds(_)) => false,
             // They have no beginning.
             Input::Texts(_) | Input::Documents { .. } => true,
         }
+    }
+
+    /// The same request must give the same bytes.
+    fn is_strict(&self) -> bool {
+        self.canonical.determinism == Determinism::Strict
     }
 
     /// About what the job holds in memory: its input, twice.
@@ -83,8 +90,10 @@ impl Job {
         attempt: u32,
         correlation_id: &str,
     ) -> Generate {
+        // A strict task has nothing to show when it is run again, and must end as it would have.
+        let later = if self.is_strict() { 0 } else { u64::from(attempt) - 1 };
         // 4294967295 means "random" to llama.cpp; seeds stay below it.
-        let seed = (u64::from(self.seed) + u64::from(attempt) - 1) % u64::from(u32::MAX);
+        let seed = (u64::from(self.seed) + later) % u64::from(u32::MAX);
         Generate {
             prompt,
             max_tokens: self.max_tokens.saturating_sub(kept),
@@ -93,7 +102,8 @@ impl Job {
             stop: self.canonical.stop.clone().unwrap_or_default(),
             constraint: self.constraint.clone(),
             answer_ids: self.canonical.return_token_ids,
-            reuse_prefix: self.canonical.kv_hint == KvHint::Reuse,
+            // What is in a cache was rounded elsewhere.
+            reuse_prefix: self.canonical.kv_hint == KvHint::Reuse && !self.is_strict(),
             correlation_id: correlation_id.to_owned(),
         }
     }

@@ -140,6 +140,7 @@ pub(crate) fn pool(id: &str, model: &str, endpoint: &str, slots: u32) -> Pool {
         pool_id: id.into(),
         engine: pool_api::Engine::Llamacpp,
         workload: pool_api::Workload::Completion,
+        determinism: pool_api::Determinism::Unproved { reason: "it is a test".into() },
         origin: Origin::Managed,
         model_id: model.into(),
         model_aliases: vec![format!("{model}-alias")],

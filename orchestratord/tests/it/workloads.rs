@@ -152,3 +152,32 @@ fn vectors_and_scores_are_results() {
     assert!(score(0) < score(2) && score(2) < score(1), "{scores}");
     stream.until("end");
 }
+
+// OC-CORE-1032
+#[test]
+fn a_strict_answer_that_has_begun_goes_on_nowhere_else() {
+    let end = |determinism: &str| {
+        let rig = rig(&[Engine::Llamacpp, Engine::Llamacpp], |pools| {
+            for pool in pools {
+                let recipe = "a recipe".into();
+                pool.determinism = pool_api::Determinism::Proved { recipe };
+            }
+        });
+        let body = json!({"prompt": "[[sim:decode_us=20000]]", "max_tokens": 60,
+            "determinism": determinism});
+        let mut stream = rig.client.open(&body.to_string());
+        assert_eq!(stream.until("started").data["pool_id"], "p0");
+        stream.until("token");
+        // The engine under it is another one now.
+        rig.change(|pool| pool.replicas[0].incarnation = 2);
+        let mut names = Vec::new();
+        while let Some(event) = stream.next() {
+            if ["resumed", "end", "error"].contains(&event.name.as_str()) {
+                names.push(event.name);
+            }
+        }
+        names
+    };
+    assert_eq!(end("best_effort"), ["resumed", "end"]);
+    assert_eq!(end("strict"), ["error"]);
+}

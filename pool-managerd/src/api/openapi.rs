@@ -8,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http_shell::contract::{Common, Facts, Header, complete};
 use pool_api::{
-    Device, DeviceHealth, Engine, ErrorBody, Job, JobList, JobRequest, JobState, MemoryNeed, Order,
-    Origin, Pool, Replica, ReplicaState, Residency, Snapshot, WatchEvent, Workload,
+    Determinism, Device, DeviceHealth, Engine, ErrorBody, Job, JobList, JobRequest, JobState,
+    MemoryNeed, Order, Origin, Pool, Replica, ReplicaState, Residency, Snapshot, WatchEvent,
+    Workload,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -182,6 +183,9 @@ fn snapshot() -> Snapshot {
         pool_id: "gpu0".into(),
         engine: Engine::Llamacpp,
         workload: Workload::Completion,
+        determinism: Determinism::Unproved {
+            reason: "no recipe is proved on GPUs, and it runs on nvidia0".into(),
+        },
         origin: Origin::Managed,
         model_id: "qwen2.5-0.5b-instruct".into(),
         model_aliases: vec!["small".into()],

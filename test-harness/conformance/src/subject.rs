@@ -43,8 +43,14 @@ pub struct Subject {
 impl Subject {
     /// A server that runs already.
     #[must_use]
-    pub fn real(engine: &Engine, url: &str, slots: u32, context_tokens: u32) -> Self {
-        let adapter = engines::connect(engine, url, None);
+    pub fn real(
+        engine: &Engine,
+        url: &str,
+        key: Option<&str>,
+        slots: u32,
+        context_tokens: u32,
+    ) -> Self {
+        let adapter = engines::connect(engine, url, key);
         let (engine, url) = (engine.clone(), url.to_owned());
         Self { engine, adapter, url, sim: None, slots, context_tokens, flags: Vec::new() }
     }

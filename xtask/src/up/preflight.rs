@@ -10,14 +10,19 @@ use anyhow::{Context, bail, ensure};
 const FREE_BYTES_MIN: u64 = 2 << 30;
 
 pub(super) fn check(model: &Path, target: &Path, port: u16) -> anyhow::Result<()> {
+    check_ports(port)?;
+    gguf(model)?;
+    space(target)?;
+    memory(model)
+}
+
+/// `port` and the next one.
+pub(crate) fn check_ports(port: u16) -> anyhow::Result<()> {
     ensure!(
         (1..u16::MAX).contains(&port),
         "--port {port} cannot be: orchestratord takes it and pool-managerd the next one; choose 1 to 65534"
     );
-    gguf(model)?;
-    ports(port)?;
-    space(target)?;
-    memory(model)
+    ports(port)
 }
 
 fn gguf(model: &Path) -> anyhow::Result<()> {

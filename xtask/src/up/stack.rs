@@ -25,14 +25,14 @@ struct Daemon {
 }
 
 /// Stops what runs when it is dropped, too.
-pub(super) struct Stack {
+pub(crate) struct Stack {
     /// In the order of starting.
     daemons: Vec<Daemon>,
     url: String,
 }
 
 impl Stack {
-    pub(super) fn start(plan: &Plan) -> anyhow::Result<Self> {
+    pub(crate) fn start(plan: &Plan) -> anyhow::Result<Self> {
         let config = config::write(plan)?;
         let mut stack = Self { daemons: Vec::new(), url: plan.url() };
         for name in ["pool-managerd", "orchestratord"] {
@@ -46,7 +46,7 @@ impl Stack {
     }
 
     /// Says what is waited for until orchestratord is ready; false if `stop` was asked for meanwhile.
-    pub(super) fn wait_ready(&mut self, stop: &AtomicBool) -> anyhow::Result<bool> {
+    pub(crate) fn wait_ready(&mut self, stop: &AtomicBool) -> anyhow::Result<bool> {
         let agent: Agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(2)))
@@ -97,7 +97,7 @@ impl Stack {
         Ok(())
     }
 
-    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
         while let Some(mut daemon) = self.daemons.pop() {
             let status = stop(&mut daemon.child, STOP_LIMIT)?;
             println!("stopped {} ({status})", daemon.name);

@@ -1,6 +1,6 @@
 //! What a task works on, and what its answer must look like.
 
-use api_types::{ChatMessage, Determinism, OutputFormat, PromptInput, TaskRequest, Workload};
+use api_types::{ChatMessage, OutputFormat, PromptInput, TaskRequest, Workload};
 
 use super::Findings;
 
@@ -13,12 +13,6 @@ impl Findings {
         const LATER: &str = "nothing: this is not supported yet";
         const NEVER: &str = "nothing: this is not part of version 1";
         self.absent(&request.ctx, "/ctx", LATER);
-        self.check(
-            request.determinism == Determinism::BestEffort,
-            "/determinism",
-            "strict",
-            "best_effort: no recipe is proved deterministic yet",
-        );
         self.check(
             request.ephemeral != Some(false),
             "/ephemeral",

@@ -158,6 +158,7 @@ fn submit() -> Facts {
             ErrorCode::PayloadTooLarge,
             ErrorCode::UnsupportedMediaType,
             ErrorCode::ContextOverflow,
+            ErrorCode::DeterminismUnavailable,
             ErrorCode::DeadlineUnmet,
             ErrorCode::AdmissionReject,
             ErrorCode::PoolUnavailable,

@@ -1,13 +1,20 @@
-//! The cases against servers that run already, as `LLAMA_ORCH_CONFORMS` names them:
-//! `vllm=http://127.0.0.1:8000,slots=4,context=1024;…`.
+//! The cases against servers that run already, as `LLAMA_ORCH_CONFORMS` names them; what they support
+//! goes as JSON into the file that `LLAMA_ORCH_CONFORMS_OUT` names:
+//! `vllm=http://127.0.0.1:8000,slots=4,context=1024,key=…;…`.
 
-use conformance::Subject;
+use std::collections::BTreeMap;
+
 use conformance::cases::{self, Support};
+use conformance::{Setup, Subject};
 use pool_api::{Engine, TritonFields};
 
 fn named(text: &str) -> Subject {
     let mut parts = text.split(',');
     let (engine, url) = parts.next().unwrap().split_once('=').unwrap();
+    if url == "sim" {
+        assert_eq!(engine, "tgi", "the others can be had");
+        return Subject::simulated(&Engine::Tgi, Setup::default());
+    }
     let engine = match engine {
         "llamacpp" => Engine::Llamacpp,
         "vllm" => Engine::Vllm,
@@ -20,7 +27,8 @@ fn named(text: &str) -> Subject {
         let value = parts.clone().find_map(|it| it.strip_prefix(name)?.strip_prefix('='));
         value.unwrap_or_else(|| panic!("`{text}` has no {name}")).parse().unwrap()
     };
-    Subject::real(&engine, url, number("slots"), number("context"))
+    let key = parts.clone().find_map(|it| it.strip_prefix("key=")).filter(|it| !it.is_empty());
+    Subject::real(&engine, url, key, number("slots"), number("context"))
 }
 
 macro_rules! told {
@@ -33,17 +41,19 @@ macro_rules! told {
 #[expect(clippy::disallowed_methods, reason = "who runs the test names the servers")]
 async fn servers_that_run_conform() {
     let Ok(servers) = std::env::var("LLAMA_ORCH_CONFORMS") else { return };
+    let (mut versions, mut rows) = (Vec::new(), BTreeMap::new());
     for server in servers.split(';') {
         let subject = named(server);
         let properties = subject.adapter.properties().await.unwrap();
-        println!("{} {}", subject.engine.name(), properties.engine_version);
+        let version = format!("{} {}", subject.engine.name(), properties.engine_version);
+        let version = if subject.sim.is_some() { version + " (simulated)" } else { version };
+        println!("{version}");
         let told: [(&str, Support); _] = told!(
             &subject,
             [
                 it_says_what_it_is,
                 a_generation_streams_to_its_end,
                 a_seed_gives_the_same_answer_again,
-                seeds_differ,
                 stop_sequences_end_the_text,
                 what_only_begins_like_a_stop_sequence_is_said,
                 prompts_of_token_ids,
@@ -60,6 +70,15 @@ async fn servers_that_run_conform() {
         );
         for (case, support) in told {
             println!("  {case}: {support:?}");
+            rows.entry(case).or_insert_with(Vec::new).push(format!("{support:?}"));
         }
+        if subject.sim.is_none() {
+            cases::seeds_differ(&subject).await;
+        }
+        versions.push(version);
+    }
+    if let Ok(file) = std::env::var("LLAMA_ORCH_CONFORMS_OUT") {
+        let told = serde_json::json!({"versions": versions, "cases": rows});
+        std::fs::write(file, told.to_string()).unwrap();
     }
 }

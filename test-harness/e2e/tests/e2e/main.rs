@@ -3,6 +3,7 @@
 
 mod cli;
 mod deaths;
+mod determinism;
 mod generation;
 mod hosts;
 mod logs;

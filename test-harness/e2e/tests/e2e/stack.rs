@@ -142,6 +142,13 @@ impl Stack {
         sent.unwrap().status().as_u16()
     }
 
+    /// Submits what is refused: the status and the error.
+    pub(crate) fn refused(&self, body: &Value) -> (u16, Value) {
+        let request = self.agent.post(format!("{}/v1/tasks", self.url));
+        let mut response = request.send_json(body).unwrap();
+        (response.status().as_u16(), response.body_mut().read_json().unwrap())
+    }
+
     /// Submits and hands out events as they come.
     pub(crate) fn open(&self, body: &Value) -> Events {
         let request = self.agent.post(format!("{}/v1/tasks", self.url));
