@@ -1,5 +1,5 @@
-//! `cargo xtask bench relay` builds both sides in release and compares them; `bench scheduler` measures
-//! the core alone.
+//! `cargo xtask bench relay` builds both sides in release and compares them; `bench adapters` measures
+//! what decoding costs, `bench scheduler` the core alone.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +19,12 @@ pub(crate) enum Bench {
         #[arg(long)]
         profiles: Option<String>,
     },
+    /// CPU time and allocations of each engine's adapter, by token.
+    Adapters {
+        /// Where the figures go, beside the table.
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
     /// Time per event and memory per task of the core.
     Scheduler {
         /// Where the figures go, beside the table.
@@ -30,8 +36,19 @@ pub(crate) enum Bench {
 pub(crate) fn run_bench(bench: &Bench) -> anyhow::Result<ExitCode> {
     match bench {
         Bench::Relay { json, profiles } => relay(json.as_deref(), profiles.as_deref()),
+        Bench::Adapters { json } => adapters(json.as_deref()),
         Bench::Scheduler { json } => scheduler(json.as_deref()),
     }
+}
+
+fn adapters(json: Option<&Path>) -> anyhow::Result<ExitCode> {
+    run(cargo(&["build", "--release"]).args(["-p", "bench", "-p", "engine-sim"]))?;
+    let program = ["run", "--quiet", "--release", "-p", "bench", "--bin", "adapters", "--"];
+    let mut command = cargo(&program);
+    if let Some(path) = json {
+        command.arg("--json").arg(std::path::absolute(path)?);
+    }
+    exit_code(&mut command)
 }
 
 fn scheduler(json: Option<&Path>) -> anyhow::Result<ExitCode> {

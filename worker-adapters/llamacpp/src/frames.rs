@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use adapter_api::{EngineError, FinishReason, Frames, GenerationEvent, Timings, TokenPiece, Usage};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::errors::{WireError, from_frame, from_line};
 
@@ -12,8 +13,9 @@ use crate::errors::{WireError, from_frame, from_line};
 struct Frame<'a> {
     #[serde(borrow, default)]
     content: Cow<'a, str>,
-    #[serde(default)]
-    tokens: Vec<u32>,
+    /// There in every frame, whether they are wanted or not.
+    #[serde(borrow, default)]
+    tokens: Option<&'a RawValue>,
     #[serde(default)]
     stop: bool,
     #[serde(default)]
@@ -51,10 +53,18 @@ struct PromptProgress {
 }
 
 /// The frames of one completion. They may tell of no token or of several.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CompletionFrames {
+    ids: bool,
     /// As of the latest frame.
     usage: Usage,
+}
+
+impl CompletionFrames {
+    /// `ids`: whether the tokens' ids are wanted.
+    pub(crate) fn new(ids: bool) -> Self {
+        Self { ids, usage: Usage::default() }
+    }
 }
 
 impl Frames for CompletionFrames {
@@ -76,7 +86,12 @@ impl Frames for CompletionFrames {
         // The last frame has all tokens counted again but may flush held-back text.
         if !frame.content.is_empty() || (count > 0 && !frame.stop) {
             let text = frame.content.into_owned();
-            events.push(GenerationEvent::Tokens(TokenPiece { text, count, ids: frame.tokens }));
+            let ids = match frame.tokens.filter(|_| self.ids) {
+                Some(ids) => serde_json::from_str(ids.get())
+                    .map_err(|it| EngineError::protocol(&it, data))?,
+                None => Vec::new(),
+            };
+            events.push(GenerationEvent::Tokens(TokenPiece { text, count, ids }));
         }
         if frame.stop {
             let timings = frame.timings.unwrap_or_default();

@@ -54,12 +54,21 @@ impl LlamaCpp {
         if status == StatusCode::OK { Ok(body) } else { Err(errors::from_answer(status, &body)) }
     }
 
-    async fn start(&self, body: Bytes, id: &str) -> Result<Box<dyn Generation>, EngineError> {
+    async fn start(
+        &self,
+        body: Bytes,
+        request: &Generate,
+    ) -> Result<Box<dyn Generation>, EngineError> {
+        let id = &request.correlation_id;
         let (status, body) =
             self.http.stream(Method::POST, "/completion", Some(body), Some(id)).await?;
         if status == StatusCode::OK {
             // It finds stop sequences as we promise to.
-            return Ok(Box::new(SseGeneration::new(body, CompletionFrames::default(), Vec::new())));
+            return Ok(Box::new(SseGeneration::new(
+                body,
+                CompletionFrames::new(request.answer_ids),
+                Vec::new(),
+            )));
         }
         Err(errors::from_answer(status, &collect(body).await?))
     }
@@ -116,7 +125,7 @@ impl Adapter for LlamaCpp {
     fn submit(&self, request: Generate) -> BoxFuture<'_, Result<Box<dyn Generation>, EngineError>> {
         Box::pin(async move {
             let body = Bytes::from(request::body(&request)?);
-            retry(|| self.start(body.clone(), &request.correlation_id)).await
+            retry(|| self.start(body.clone(), &request)).await
         })
     }
 

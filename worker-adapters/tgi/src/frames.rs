@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use adapter_api::{EngineError, FinishReason, Frames, GenerationEvent, Timings, TokenPiece, Usage};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::errors::{WireError, classify};
 
@@ -15,8 +16,8 @@ struct Frame<'a> {
     #[serde(default)]
     details: Option<Details<'a>>,
     /// Not the text: only whether this is the last frame.
-    #[serde(borrow, default)]
-    generated_text: Option<&'a serde_json::value::RawValue>,
+    #[serde(default)]
+    generated_text: Option<IgnoredAny>,
     #[serde(default)]
     error: Option<String>,
     #[serde(default)]
@@ -85,9 +86,11 @@ impl Frames for StreamFrames {
             events.push(GenerationEvent::Tokens(TokenPiece { text, count: 1, ids }));
         }
         let Some(details) = frame.details else {
-            let last = frame.generated_text.is_some_and(|it| it.get() != "null");
+            if frame.generated_text.is_none() {
+                return Ok(());
+            }
             let message = "the last frame came without its details".into();
-            return if last { Err(EngineError::Protocol { message }) } else { Ok(()) };
+            return Err(EngineError::Protocol { message });
         };
         self.usage.output_tokens = details.generated_tokens;
         self.usage.prompt_tokens = details.input_length.max(self.usage.prompt_tokens);

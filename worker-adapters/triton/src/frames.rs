@@ -1,7 +1,11 @@
 //! The frames of `generate_stream`: one JSON object each, with the model's outputs as its members.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use adapter_api::{EngineError, FinishReason, Frames, GenerationEvent, Timings, TokenPiece, Usage};
-use serde_json::{Map, Value};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::errors::from_frame;
 use crate::fields::Fields;
@@ -23,25 +27,16 @@ impl GenerateFrames {
     }
 
     /// What the frame adds to the answer.
-    fn text(&mut self, frame: &mut Map<String, Value>) -> Result<String, EngineError> {
-        let mut text = match frame.remove(&self.fields.text) {
-            Some(Value::String(text)) => text,
-            None => String::new(),
-            Some(other) => {
-                let message = format!("`{}` is {other}, expected a text", self.fields.text);
-                return Err(EngineError::Protocol { message });
-            }
-        };
-        if self.fields.cumulative {
-            let Some(added) = text.get(self.said..) else {
-                let message = "the text so far is not repeated".into();
-                return Err(EngineError::Protocol { message });
-            };
-            let added = added.to_owned();
-            self.said = text.len();
-            text = added;
+    fn added(&mut self, text: Cow<'_, str>) -> Result<String, EngineError> {
+        if !self.fields.cumulative {
+            return Ok(text.into_owned());
         }
-        Ok(text)
+        let Some(added) = text.get(self.said..) else {
+            let message = "the text so far is not repeated".into();
+            return Err(EngineError::Protocol { message });
+        };
+        self.said = text.len();
+        Ok(added.to_owned())
     }
 
     fn finish(&self, told: Option<&str>) -> GenerationEvent {
@@ -59,33 +54,82 @@ impl GenerateFrames {
     }
 }
 
-fn number(frame: &Map<String, Value>, name: Option<&String>) -> Option<u32> {
-    let value = frame.get(name?)?.as_u64()?;
-    Some(u32::try_from(value).unwrap_or(u32::MAX))
+/// What is used of a frame, whose members the model's fields name.
+#[derive(Default)]
+struct Frame<'a> {
+    text: Cow<'a, str>,
+    finish_reason: Option<Cow<'a, str>>,
+    prompt_tokens: Option<u32>,
+    output_tokens: Option<u32>,
+    error: Option<String>,
+}
+
+/// A text, or nothing; it is copied only where it is escaped.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct Named<'f>(&'f Fields);
+
+impl<'de> DeserializeSeed<'de> for Named<'_> {
+    type Value = Frame<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Frame<'de>, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Named<'_> {
+    type Value = Frame<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with the model's outputs")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Frame<'de>, A::Error> {
+        let fields = self.0;
+        let is = |name: &Option<String>, key: &str| name.as_deref() == Some(key);
+        let mut frame = Frame::default();
+        while let Some(Text(key)) = map.next_key()? {
+            if *key == fields.text {
+                frame.text = map.next_value::<Text<'de>>()?.0;
+            } else if is(&fields.finish_reason, &key) {
+                frame.finish_reason = map.next_value::<Option<Text<'de>>>()?.map(|it| it.0);
+            } else if is(&fields.prompt_tokens, &key) {
+                frame.prompt_tokens = Some(map.next_value()?);
+            } else if is(&fields.output_tokens, &key) {
+                frame.output_tokens = Some(map.next_value()?);
+            } else if *key == *"error" {
+                frame.error = Some(map.next_value::<Text<'de>>()?.0.into_owned());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(frame)
+    }
 }
 
 impl Frames for GenerateFrames {
     fn read(&mut self, data: &[u8], events: &mut Vec<GenerationEvent>) -> Result<(), EngineError> {
-        let mut frame: Map<String, Value> =
-            serde_json::from_slice(data).map_err(|it| EngineError::protocol(&it, data))?;
-        if let Some(Value::String(message)) = frame.remove("error") {
+        let mut json = serde_json::Deserializer::from_slice(data);
+        let frame = Named(&self.fields)
+            .deserialize(&mut json)
+            .and_then(|frame| json.end().map(|()| frame))
+            .map_err(|it| EngineError::protocol(&it, data))?;
+        if let Some(message) = frame.error {
             return Err(from_frame(message));
         }
-        let text = self.text(&mut frame)?;
+        let text = self.added(frame.text)?;
         let count = match &self.fields.output_tokens {
-            Some(name) => number(&frame, Some(name)).unwrap_or(0),
+            Some(_) => frame.output_tokens.unwrap_or(0),
             None => u32::from(!text.is_empty()),
         };
         self.usage.output_tokens += count;
-        if let Some(prompt_tokens) = number(&frame, self.fields.prompt_tokens.as_ref()) {
-            // The same in every frame.
-            self.usage.prompt_tokens = prompt_tokens;
-        }
+        // The same in every frame.
+        self.usage.prompt_tokens = frame.prompt_tokens.unwrap_or(self.usage.prompt_tokens);
         if 0 < count || !text.is_empty() {
             events.push(GenerationEvent::Tokens(TokenPiece { text, count, ids: Vec::new() }));
         }
-        let told = self.fields.finish_reason.as_ref().and_then(|it| frame.get(it));
-        match told.and_then(Value::as_str) {
+        match frame.finish_reason.as_deref() {
             // The vLLM backend writes Python's word for nothing.
             None | Some("" | "None") => {}
             Some(told) => events.push(self.finish(Some(told))),

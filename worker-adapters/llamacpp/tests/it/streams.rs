@@ -1,21 +1,29 @@
 //! Streams that end well, in every shape the bytes can take.
 
 use adapter_api::{FinishReason, Usage};
+use llamacpp::LlamaCpp;
 use serde_json::Value;
 
 use conformance::{
-    hear, request, run, serve_cut_everywhere, serve_once, serve_without_end, submit,
+    Heard, hear, request, run, serve_cut_everywhere, serve_once, serve_without_end, submit,
 };
 
 use crate::{at, sim};
 
 const RECORDED: &str = include_str!("recorded.sse");
 
+/// Five tokens, with their ids.
+async fn with_ids(adapter: &LlamaCpp, prompt: &str) -> Heard {
+    let mut asked = request(prompt, 5);
+    asked.answer_ids = true;
+    hear(submit(adapter, asked).await.unwrap()).await
+}
+
 // OC-ADAPT-5001
 #[tokio::test]
 async fn a_stream_gives_progress_tokens_and_its_end() {
     let (_sim, adapter) = sim(&["--prefill-us-per-token", "100"]);
-    let heard = run(&adapter, "hello").await;
+    let heard = with_ids(&adapter, "hello").await;
     assert_eq!(heard.text, " 0 1 2 3 4");
     assert_eq!((heard.count, heard.ids), (5, vec![1000, 1001, 1002, 1003, 1004]));
     assert_eq!(heard.progress, [(0, 3), (3, 3)]);
@@ -45,7 +53,7 @@ async fn each_cause_of_the_end_is_told_apart() {
 async fn a_recorded_stream_cut_at_any_byte_gives_the_same_events() {
     let adapter = at(&serve_cut_everywhere(None, RECORDED.as_bytes()).await);
     for cut in 0..=RECORDED.len() {
-        let heard = run(&adapter, "ROMEO:").await;
+        let heard = with_ids(&adapter, "ROMEO:").await;
         assert_eq!((heard.text.as_str(), heard.ids), ("\n\n\n", vec![204, 204, 204]), "{cut}");
         assert_eq!(heard.progress, [(0, 3), (3, 3)], "{cut}");
         let (reason, usage, timings) = heard.finished.unwrap();
