@@ -42,6 +42,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The test against pretence with a model that follows instructions.
+    Haiku {
+        #[arg(long, value_name = "FILE.gguf")]
+        model: PathBuf,
+    },
     /// What things cost, as ratios within one run.
     Bench {
         #[command(subcommand)]
@@ -87,6 +92,7 @@ fn main() -> ExitCode {
             dev_up::named(&list).and_then(|it| dev_up::test(&it))
         }
         Command::Test { engines: None, arguments } => test::run_tests(&arguments),
+        Command::Haiku { model } => test::haiku(&model),
         Command::Bench { bench } => bench::run_bench(&bench),
         Command::Sim(sim) => sim::run(&sim),
         Command::Regen { check } => regen::run(check).map(|()| ExitCode::SUCCESS),

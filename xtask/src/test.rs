@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test, with the real engine and the daemons at hand.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::process::{cargo, exit_code, installed_engine, run};
@@ -28,6 +29,14 @@ pub(crate) fn run_tests(arguments: &[String]) -> anyhow::Result<ExitCode> {
         regen::from_tests(true)?;
     }
     Ok(code)
+}
+
+/// A poem of this minute from that model.
+pub(crate) fn haiku(model: &Path) -> anyhow::Result<ExitCode> {
+    let model = std::path::absolute(model)?;
+    run(&mut cargo(&["build", "--workspace", "--exclude", "xtask", "--bins"]))?;
+    let mut command = cargo(&["test", "-p", "e2e", "--test", "e2e", "haiku"]);
+    exit_code(command.env(ENGINE_BIN, installed_engine()?).env("LLAMA_ORCH_HAIKU_MODEL", model))
 }
 
 fn nextest() -> bool {

@@ -5,6 +5,7 @@
 
 pub mod cases;
 mod heard;
+pub mod mutate;
 mod script;
 mod subject;
 

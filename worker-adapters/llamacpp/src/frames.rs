@@ -126,3 +126,6 @@ fn reason(stop_type: &str, word: &str, truncated: bool) -> Result<FinishReason, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

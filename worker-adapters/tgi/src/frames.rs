@@ -104,3 +104,6 @@ impl Frames for StreamFrames {
         self.usage
     }
 }
+
+#[cfg(test)]
+mod tests;

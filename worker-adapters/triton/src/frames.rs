@@ -150,3 +150,6 @@ impl Frames for GenerateFrames {
         self.usage
     }
 }
+
+#[cfg(test)]
+mod tests;

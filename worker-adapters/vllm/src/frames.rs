@@ -168,3 +168,6 @@ impl Frames for CompletionFrames {
         self.usage
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod cli;
 mod deaths;
 mod determinism;
 mod generation;
+mod haiku;
 mod hosts;
 mod logs;
 mod stack;
