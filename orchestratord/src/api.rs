@@ -24,7 +24,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use axum::routing::{get, post};
-use config_schema::Config;
+use config_schema::{Config, SamplerProfile};
 use http::Request;
 use http_shell::Guard;
 use hyper::body::Incoming;
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) guard: Guard,
     pub(crate) tenants: Tenants,
     pub(crate) settings: Settings,
+    pub(crate) sampler_profiles: Vec<SamplerProfile>,
 }
 
 impl App {

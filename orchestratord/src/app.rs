@@ -74,6 +74,7 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         guard: guard(config, &addresses),
         tenants: Tenants::new(config),
         settings: Settings::new(config),
+        sampler_profiles: config.sampler_profiles.clone(),
     });
     let driver = tracker.spawn(driver.run());
     let followers = config.pool_managers.iter().zip(tokens).enumerate().map(|(index, it)| {

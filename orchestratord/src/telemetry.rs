@@ -273,7 +273,7 @@ impl Telemetry {
             replica_id = placement.map(|it| it.replica_id.as_str()),
             model_id = %record.job.model_name,
             model_digest = placement.and_then(|it| it.model_digest.as_deref()),
-            sampler_profile_version = api_types::SAMPLER_PROFILE, seed = record.job.seed,
+            sampler_profile_version = record.job.canonical.sampler_profile_version.as_deref(), seed = record.job.seed,
             kv_warmth = progress.kv_warmth(), priority = record.job.priority().as_str(),
             queue_position = progress.queue_position,
             predicted_start_ms = progress.predicted_start_ms,

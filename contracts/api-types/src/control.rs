@@ -247,6 +247,8 @@ pub struct Capabilities {
     /// Of the daemon.
     pub version: String,
     pub engines: Vec<EngineCapability>,
+    /// What `sampler_profile_version` may be.
+    pub sampler_profiles: Vec<String>,
     /// What this server can do beyond admitting completions.
     pub features: Vec<String>,
 }

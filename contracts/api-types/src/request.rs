@@ -57,7 +57,7 @@ pub struct TaskRequest {
     #[schema(maximum = 4_294_967_294_u64)]
     pub seed: Option<u32>,
     pub determinism: Determinism,
-    /// Left out: `v1`.
+    /// A name of the server's configuration; left out: `v1`.
     pub sampler_profile_version: Option<String>,
     pub sampling: Option<Sampling>,
     /// At most 16 sequences of 1 to 256 bytes; the text ends before the first that matches.

@@ -36,6 +36,7 @@ pub(crate) fn check(tree: &Tree, problems: &mut Vec<Problem>) {
     rules.queued(document);
     rules.fairness(&document["fairness"]);
     rules.ids("/models", &document["models"]);
+    rules.sampler_profiles(&document["sampler_profiles"]);
     let devices = rules.ids("/pool_manager/devices", &manager["devices"]);
     rules.ids("/pool_manager/pools", &manager["pools"]);
     rules.devices(&manager["devices"]);
@@ -207,6 +208,17 @@ impl Rules<'_> {
     }
 
     /// The ids of a list, none of which may stand twice; `None` if not all can be read.
+    /// What `v1` means is not the operator's to say.
+    fn sampler_profiles(&mut self, profiles: &Value) {
+        self.ids("/sampler_profiles", profiles);
+        for (index, profile) in profiles.as_array().into_iter().flatten().enumerate() {
+            if profile["id"] == "v1" {
+                let expected = "another name: what `v1` means never changes";
+                self.broken(&format!("/sampler_profiles/{index}/id"), "`v1`", expected);
+            }
+        }
+    }
+
     fn ids<'v>(&mut self, at: &str, list: &'v Value) -> Option<BTreeSet<&'v str>> {
         let mut seen = BTreeSet::new();
         let mut all_read = list.is_null() || list.is_array();

@@ -35,6 +35,8 @@ pub struct Config {
     pub tenants: Vec<Tenant>,
     pub fairness: Fairness,
     pub model_costs: Vec<ModelCost>,
+    /// `v1` first.
+    pub sampler_profiles: Vec<SamplerProfile>,
     pub pool_managers: Vec<ManagerRef>,
     pub queue: QueueConfig,
     pub classes: Classes,
@@ -229,6 +231,36 @@ pub struct StreamConfig {
     pub heartbeat_ms: u64,
     pub reader_lag_bytes: u64,
     pub write_stall_ms: u64,
+}
+
+/// Every setting of a sampler, under a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplerProfile {
+    pub id: String,
+    pub temperature: f32,
+    pub top_p: f32,
+    pub top_k: u32,
+    pub min_p: f32,
+    pub repeat_penalty: f32,
+    pub presence_penalty: f32,
+    pub frequency_penalty: f32,
+}
+
+impl SamplerProfile {
+    /// The profile that is meant when none is named. It is never changed.
+    #[must_use]
+    pub fn v1() -> Self {
+        Self {
+            id: "v1".into(),
+            temperature: 0.8,
+            top_p: 0.95,
+            top_k: 40,
+            min_p: 0.05,
+            repeat_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

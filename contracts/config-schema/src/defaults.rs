@@ -36,6 +36,7 @@ fn of_orchestrator(it: &Config) -> BTreeMap<&'static str, Value> {
         ("/queue/interactive_headroom_slots", json!(queue.interactive_headroom_slots)),
         ("/tenants", json!([])),
         ("/models", json!([])),
+        ("/sampler_profiles", json!([])),
         ("/fairness/input_token_cost", json!(it.fairness.input_token_cost)),
         ("/fairness/output_token_cost", json!(it.fairness.output_token_cost)),
         ("/deadlines/on_time_percent_min", json!(it.deadlines.on_time_percent_min)),

@@ -39,6 +39,8 @@ pub struct Document {
     pub fairness: FairnessDoc,
     /// What tokens of some models count, compared to the others.
     pub models: Vec<ModelCostDoc>,
+    /// Sampler settings that requests name as `sampler_profile_version`; there is always `v1`.
+    pub sampler_profiles: Vec<SamplerProfileDoc>,
     /// The pool-managerds to follow; left out: one on loopback.
     pub pool_managers: Option<Vec<ManagerRefDoc>>,
     /// How many tasks may wait, and for how long.
@@ -121,6 +123,34 @@ pub struct FairnessDoc {
     /// What a generated token counts; at least as much.
     #[schemars(range(min = 1, max = 1000))]
     pub output_token_cost: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SamplerProfileDoc {
+    /// The name that requests use. What it means is never changed: change it under another name.
+    #[schemars(extend("format" = IDENTIFIER))]
+    pub id: String,
+    /// 0 is greedy; left out, as each of the others: as in `v1`.
+    #[schemars(range(min = 0, max = 2))]
+    pub temperature: Option<f64>,
+    /// 1 is off.
+    #[schemars(range(min = 0.001, max = 1))]
+    pub top_p: Option<f64>,
+    /// 0 is off.
+    pub top_k: Option<u32>,
+    /// 0 is off.
+    #[schemars(range(min = 0, max = 1))]
+    pub min_p: Option<f64>,
+    /// 1 is off.
+    #[schemars(range(min = 0.001, max = 2))]
+    pub repeat_penalty: Option<f64>,
+    /// 0 is off.
+    #[schemars(range(min = -2, max = 2))]
+    pub presence_penalty: Option<f64>,
+    /// 0 is off.
+    #[schemars(range(min = -2, max = 2))]
+    pub frequency_penalty: Option<f64>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -23,8 +23,8 @@ pub use config::{
     ApiKey, Bind, Class, ClassMode, Classes, Config, DEFAULT_TENANT, Deadlines, Device, DeviceKind,
     EngineKind, EngineSource, Fairness, FullPolicy, Limits, LogConfig, ManagerConfig, ManagerRef,
     ModelCost, OnExceed, OnManagerExit, PoolConfig, Preemption, PreemptionMode, Profile,
-    QueueConfig, Residency, Restart, Retention, Sse, StreamConfig, Swap, Tenant, TritonNames,
-    Watchdog, Workload,
+    QueueConfig, Residency, Restart, Retention, SamplerProfile, Sse, StreamConfig, Swap, Tenant,
+    TritonNames, Watchdog, Workload,
 };
 pub use document::{Document, TritonCustomDoc, TritonDoc};
 pub use parse::{load, parse, pointer};

@@ -12,11 +12,11 @@ use crate::config::{
     Device, DeviceKind, EngineSource, Fairness, FullPolicy, GPU_MARGIN_MIB, Limits, LogConfig,
     MANAGER_PORT, ManagerConfig, ManagerRef, ModelCost, ORCHESTRATOR_PORT, OnExceed, OnManagerExit,
     PoolConfig, Preemption, Profile, QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig,
-    Restart, Retention, Sse, StreamConfig, Swap, Tenant, Watchdog,
+    Restart, Retention, SamplerProfile, Sse, StreamConfig, Swap, Tenant, Watchdog,
 };
 use crate::document::{
     ApiKeyDoc, ClassDoc, DeviceDoc, Document, LimitsDoc, ManagerDoc, ModelCostDoc, PoolDoc,
-    TenantDoc,
+    SamplerProfileDoc, TenantDoc,
 };
 
 impl Config {
@@ -25,6 +25,7 @@ impl Config {
         let home = doc.profile == Profile::Home;
         let pick = |home_value: u64, team_value: u64| if home { home_value } else { team_value };
         let minutes = |n: u64| n * 60_000;
+        let first_token_ms = doc.watchdog.first_token_ms;
         Self {
             profile: doc.profile,
             bind: bind(doc.bind, ORCHESTRATOR_PORT),
@@ -36,6 +37,7 @@ impl Config {
                 output_token_cost: non_zero(doc.fairness.output_token_cost, 2),
             },
             model_costs: doc.models.into_iter().map(model_cost).collect(),
+            sampler_profiles: sampler_profiles(doc.sampler_profiles),
             pool_managers: managers(doc.pool_managers, doc.pool_manager.as_ref()),
             queue: QueueConfig {
                 capacity: non_zero(
@@ -70,10 +72,7 @@ impl Config {
             watchdog: Watchdog {
                 wall_ms: doc.watchdog.wall_ms.unwrap_or(pick(minutes(30), minutes(10))),
                 idle_ms: doc.watchdog.idle_ms.unwrap_or(pick(60_000, 30_000)),
-                first_token_ms: doc
-                    .watchdog
-                    .first_token_ms
-                    .unwrap_or(pick(minutes(10), minutes(2))),
+                first_token_ms: first_token_ms.unwrap_or(pick(minutes(10), minutes(2))),
             },
             limits: limits(&doc.limits),
             stream: StreamConfig {
@@ -204,6 +203,26 @@ fn device(doc: DeviceDoc) -> Device {
         uuid: doc.uuid,
         memory_mib: doc.memory_mib,
         margin_mib: doc.margin_mib.unwrap_or(margin_mib),
+    }
+}
+
+fn sampler_profiles(docs: Vec<SamplerProfileDoc>) -> Vec<SamplerProfile> {
+    std::iter::once(SamplerProfile::v1()).chain(docs.into_iter().map(sampler_profile)).collect()
+}
+
+fn sampler_profile(doc: SamplerProfileDoc) -> SamplerProfile {
+    #[expect(clippy::cast_possible_truncation, reason = "samplers work in single precision")]
+    let or = |set: Option<f64>, left_out: f32| set.map_or(left_out, |it| it as f32);
+    let v1 = SamplerProfile::v1();
+    SamplerProfile {
+        id: doc.id,
+        temperature: or(doc.temperature, v1.temperature),
+        top_p: or(doc.top_p, v1.top_p),
+        top_k: doc.top_k.unwrap_or(v1.top_k),
+        min_p: or(doc.min_p, v1.min_p),
+        repeat_penalty: or(doc.repeat_penalty, v1.repeat_penalty),
+        presence_penalty: or(doc.presence_penalty, v1.presence_penalty),
+        frequency_penalty: or(doc.frequency_penalty, v1.frequency_penalty),
     }
 }
 

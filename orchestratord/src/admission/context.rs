@@ -5,8 +5,9 @@ use std::time::Duration;
 use adapter_api::{Adapter, ChatMessage, Constraint, EngineError, Prompt, Sampling};
 use api_types::{
     Detail, ErrorCode, OnDisconnect, Output, OutputFormat, Placement, PlacementMode, PromptInput,
-    TaskRequest,
+    SAMPLER_PROFILE, TaskRequest,
 };
+use config_schema::SamplerProfile;
 use orchestrator_core::{PoolChoice, PoolId};
 
 use super::features::restrict;
@@ -23,8 +24,13 @@ const SPECIAL_TOKENS: usize = 4;
 const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Resolves the model, counts the prompt if it might not fit, and makes the job.
-pub(crate) async fn prepare(valid: Valid, fleet: &Fleet) -> Result<Job, Refusal> {
+pub(crate) async fn prepare(
+    valid: Valid,
+    fleet: &Fleet,
+    profiles: &[SamplerProfile],
+) -> Result<Job, Refusal> {
     let request = valid.request;
+    let profile = profile(&request, profiles)?;
     let model = resolve(fleet, request.model_ref.as_deref())?;
     let input = input(&request);
     let mut pools = pools(fleet, model, request.placement.as_ref())?;
@@ -39,7 +45,7 @@ pub(crate) async fn prepare(valid: Valid, fleet: &Fleet) -> Result<Job, Refusal>
         prompt_tokens,
         max_tokens,
         seed: valid.seed,
-        sampling: sampling(request.sampling.as_ref()),
+        sampling: sampling(request.sampling.as_ref(), profile),
         constraint: constraint(request.output.as_ref()),
         cancel_on_disconnect: request.on_disconnect.unwrap_or(default) == OnDisconnect::Cancel,
         disconnect_grace: request.disconnect_grace_ms.map_or(GRACE_DEFAULT, Duration::from_millis),
@@ -214,16 +220,31 @@ fn small(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The sampler profile `v1`, with what the request sets.
-fn sampling(asked: Option<&api_types::Sampling>) -> Sampling {
+fn profile<'a>(
+    request: &TaskRequest,
+    profiles: &'a [SamplerProfile],
+) -> Result<&'a SamplerProfile, Refusal> {
+    let name = request.sampler_profile_version.as_deref().unwrap_or(SAMPLER_PROFILE);
+    profiles.iter().find(|it| it.id == name).ok_or_else(|| {
+        let known: Vec<&str> = profiles.iter().map(|it| it.id.as_str()).collect();
+        Refusal::invalid(vec![Detail {
+            pointer: "/sampler_profile_version".into(),
+            found: name.into(),
+            expected: known.join(", "),
+        }])
+    })
+}
+
+/// The profile, with what the request sets.
+fn sampling(asked: Option<&api_types::Sampling>, profile: &SamplerProfile) -> Sampling {
     let asked = asked.cloned().unwrap_or_default();
     Sampling {
-        temperature: asked.temperature.unwrap_or(0.8),
-        top_p: asked.top_p.unwrap_or(0.95),
-        top_k: asked.top_k.unwrap_or(40),
-        min_p: asked.min_p.unwrap_or(0.05),
-        repeat_penalty: asked.repeat_penalty.unwrap_or(1.0),
-        presence_penalty: asked.presence_penalty.unwrap_or(0.0),
-        frequency_penalty: asked.frequency_penalty.unwrap_or(0.0),
+        temperature: asked.temperature.unwrap_or(profile.temperature),
+        top_p: asked.top_p.unwrap_or(profile.top_p),
+        top_k: asked.top_k.unwrap_or(profile.top_k),
+        min_p: asked.min_p.unwrap_or(profile.min_p),
+        repeat_penalty: asked.repeat_penalty.unwrap_or(profile.repeat_penalty),
+        presence_penalty: asked.presence_penalty.unwrap_or(profile.presence_penalty),
+        frequency_penalty: asked.frequency_penalty.unwrap_or(profile.frequency_penalty),
     }
 }

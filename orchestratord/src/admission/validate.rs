@@ -182,13 +182,6 @@ impl Findings {
                 self.check(holds, &format!("/stop/{index}"), found, "1 to 256 bytes");
             }
         }
-        let profile = request.sampler_profile_version.as_deref().unwrap_or(SAMPLER_PROFILE);
-        self.check(
-            profile == SAMPLER_PROFILE,
-            "/sampler_profile_version",
-            profile,
-            SAMPLER_PROFILE,
-        );
         if let Some(engine) = &request.engine {
             let known = ENGINES.contains(&engine.as_str());
             self.check(known, "/engine", engine, "llamacpp, vllm, tgi or triton");

@@ -179,6 +179,7 @@ pub(super) async fn capabilities(State(app): State<App>) -> Json<Capabilities> {
         api_version: API_VERSION.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         engines: engines.into_values().collect(),
+        sampler_profiles: app.sampler_profiles.iter().map(|it| it.id.clone()).collect(),
         features: ["stream_in_submit", "last_event_id", "idempotent_task_id"]
             .map(str::to_owned)
             .into(),

@@ -58,7 +58,7 @@ pub(super) async fn create(
         };
     }
     let id = valid.id;
-    let job = prepare(valid, &app.fleet.now()).await?;
+    let job = prepare(valid, &app.fleet.now(), &app.sampler_profiles).await?;
     match app.driver.submit(Submission { id, tenant, job, correlation_id }).await {
         SubmitReply::Admitted { record, admission, tokens_left } => {
             let mut answer = answer(&app, record, streams, Some(admission)).await;

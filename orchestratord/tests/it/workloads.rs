@@ -181,3 +181,21 @@ fn a_strict_answer_that_has_begun_goes_on_nowhere_else() {
     assert_eq!(end("best_effort"), ["resumed", "end"]);
     assert_eq!(end("strict"), ["error"]);
 }
+
+// ORCH-3058
+#[test]
+fn a_profile_of_the_operators_is_used_and_another_refused() {
+    let config = "sampler_profiles: [{id: plain-1, temperature: 0, min_p: 0}]";
+    let engines = vec![Engine::Tgi];
+    let rig = Rig::start(Setup { config, slots: vec![1], engines, ..Setup::default() });
+    let body = json!({"prompt": "a", "max_tokens": 2, "sampler_profile_version": "plain-1"});
+    let started = rig.client.open(&body.to_string()).until("started").data;
+    // `v1` would want min_p, which TGI does not have.
+    assert_eq!(started.get("settings_left_out"), None, "{started}");
+    let body = json!({"prompt": "a", "sampler_profile_version": "v2"});
+    let answer = rig.client.post("/v1/tasks", &body.to_string(), &[]);
+    let detail = &answer.json()["details"][0];
+    assert_eq!((answer.status, &detail["expected"]), (400, &json!("v1, plain-1")), "{detail}");
+    let told = &rig.client.json("/v1/capabilities")["sampler_profiles"];
+    assert_eq!(*told, json!(["v1", "plain-1"]));
+}

@@ -543,3 +543,14 @@ fn an_engine_is_told_what_it_can_be_told() {
         "{{{triton}, fields: custom, custom: {{prompt: a, text: b, json_input: c, inputs: {{temprature: t}}}}}}}}"
     )));
 }
+
+// OC-CONFIG-6003
+#[test]
+fn what_a_profile_means_is_said_once() {
+    let text = "sampler_profiles: [{id: v1}, {id: a, top_p: 0}, {id: a}]";
+    let error = config_schema::parse(text).unwrap_err();
+    let pointers: Vec<&str> = error.problems.iter().map(|it| it.pointer.as_str()).collect();
+    let expected =
+        ["/sampler_profiles/0/id", "/sampler_profiles/1/top_p", "/sampler_profiles/2/id"];
+    assert_eq!(pointers, expected);
+}

@@ -305,6 +305,7 @@ pub(super) fn capabilities() -> Capabilities {
         api_version: API_VERSION.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         engines: vec![engine],
+        sampler_profiles: vec!["v1".into()],
         features: vec!["stream_in_submit".into()],
     }
 }

@@ -33,6 +33,7 @@ fn app() -> App {
         guard: Guard::new(&[], &[], Credentials::Open),
         tenants: crate::tenants::Tenants::new(&config),
         settings: Settings::new(&config),
+        sampler_profiles: config.sampler_profiles.clone(),
     })
 }
 
