@@ -25,6 +25,7 @@ enum Route {
     Generate,
     GenerateStream,
     Tokenize,
+    ChatTokenize,
 }
 
 impl Route {
@@ -37,6 +38,7 @@ impl Route {
             "/generate" => Self::Generate,
             "/generate_stream" => Self::GenerateStream,
             "/tokenize" => Self::Tokenize,
+            "/chat_tokenize" => Self::ChatTokenize,
             _ => return None,
         })
     }
@@ -44,7 +46,7 @@ impl Route {
     fn method(self) -> &'static str {
         match self {
             Self::Health | Self::Info | Self::Models | Self::Metrics => "GET",
-            Self::Generate | Self::GenerateStream | Self::Tokenize => "POST",
+            Self::Generate | Self::GenerateStream | Self::Tokenize | Self::ChatTokenize => "POST",
         }
     }
 }
@@ -75,5 +77,6 @@ pub(crate) async fn answer(engine: &Engine, wire: &mut Wire, ask: Ask) -> Result
         Route::Generate => generate::answer(engine, wire, &ask, false).await,
         Route::GenerateStream => generate::answer(engine, wire, &ask, true).await,
         Route::Tokenize => answers::tokenize(wire, &ask).await,
+        Route::ChatTokenize => answers::chat_tokenize(wire, &ask).await,
     }
 }

@@ -3,6 +3,7 @@
 
 mod changes;
 mod defaults;
+mod engines;
 mod files;
 mod mutations;
 mod problems;

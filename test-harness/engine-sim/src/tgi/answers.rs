@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::http::{self, Ask};
-use crate::numbering;
 use crate::wire::{Gone, Then, Wire};
+use crate::{numbering, template};
 
 const CORS: &str = "vary: origin, access-control-request-method, access-control-request-headers\r\naccess-control-allow-origin: *\r\n";
 
@@ -161,13 +161,41 @@ pub(super) async fn tokenize(wire: &mut Wire, ask: &Ask) -> Result<Then, Gone> {
         Ok(body) => body,
         Err(refused) => return unread(wire, &refused).await,
     };
-    let mut tokens = vec![json!({ "id": numbering::BOS, "text": "", "start": 0, "stop": 0 })];
-    let mut start = 0;
-    for (id, piece) in numbering::ids(&inputs).zip(numbering::pieces(&inputs)) {
-        let stop = start + piece.len();
-        let text = String::from_utf8_lossy(piece);
-        tokens.push(json!({ "id": id, "text": text, "start": start, "stop": stop }));
-        start = stop;
+    json(wire, &Value::from(tokens("", &inputs)).to_string()).await
+}
+
+/// What a text begins with in the model's eyes, spelt out by its template.
+const START: &str = "<s>";
+
+#[derive(Deserialize)]
+struct ChatBody {
+    messages: Vec<template::Message>,
+}
+
+/// Recorded: the template's own start of text is the first token, and no other is put before it.
+pub(super) async fn chat_tokenize(wire: &mut Wire, ask: &Ask) -> Result<Then, Gone> {
+    let body = wire.request_bytes(ask.body.clone());
+    let ChatBody { messages } = match read(ask, body, ToString::to_string) {
+        Ok(body) => body,
+        Err(refused) => return unread(wire, &refused).await,
+    };
+    let prompt = template::apply(&messages);
+    let answer = json!({
+        "tokenize_response": tokens(START, &prompt),
+        "templated_text": format!("{START}{prompt}"),
+    });
+    json(wire, &answer.to_string()).await
+}
+
+/// The start of text, as `start` spells it, and the tokens of `text` behind it.
+fn tokens(start: &str, text: &str) -> Vec<Value> {
+    let mut at = start.len();
+    let mut tokens = vec![json!({ "id": numbering::BOS, "text": start, "start": 0, "stop": at })];
+    for (id, piece) in numbering::ids(text).zip(numbering::pieces(text)) {
+        let stop = at + piece.len();
+        let piece = String::from_utf8_lossy(piece);
+        tokens.push(json!({ "id": id, "text": piece, "start": at, "stop": stop }));
+        at = stop;
     }
-    json(wire, &Value::from(tokens).to_string()).await
+    tokens
 }
