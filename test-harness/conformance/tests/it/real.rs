@@ -3,6 +3,11 @@
 //! `vllm=http://127.0.0.1:8000,slots=4,context=1024,key=…;…`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use adapter_api::Health;
 
 use conformance::cases::{self, Support};
 use conformance::{Setup, Subject};
@@ -33,8 +38,90 @@ fn named(text: &str) -> Subject {
 
 macro_rules! told {
     ($subject:expr, [$($case:ident),* $(,)?]) => {
-        [$((stringify!($case), cases::$case($subject).await)),*]
+        vec![$((stringify!($case), cases::$case($subject).await)),*]
     };
+}
+
+/// Each case that needs no simulator.
+async fn all(subject: &Subject) -> Vec<(&'static str, Support)> {
+    if subject.sim.is_none() {
+        cases::seeds_differ(subject).await;
+    }
+    told!(
+        subject,
+        [
+            it_says_what_it_is,
+            a_generation_streams_to_its_end,
+            a_seed_gives_the_same_answer_again,
+            stop_sequences_end_the_text,
+            what_only_begins_like_a_stop_sequence_is_said,
+            prompts_of_token_ids,
+            token_ids_of_the_answer,
+            settings_are_taken_or_refused,
+            answers_follow_a_json_schema,
+            its_tokenizer_counts_as_it_does,
+            messages_go_through_its_template,
+            a_prompt_beyond_the_context_is_told,
+            a_full_context_is_no_length,
+            dropping_a_generation_frees_its_slot,
+            generations_run_side_by_side,
+        ]
+    )
+}
+
+/// The pinned llama.cpp; dropping it ends it.
+struct LlamaServer {
+    child: Child,
+    url: String,
+}
+
+impl LlamaServer {
+    #[expect(clippy::disallowed_methods, reason = "the test runner passes the engine's path so")]
+    fn start() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let program = std::env::var("LLAMA_ORCH_ENGINE_BIN").unwrap_or_else(|_| {
+            let script = root.join("ci/scripts/llamacpp/install.sh");
+            let output = Command::new(script).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        });
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let child = Command::new(program)
+            .arg("-m")
+            .arg(root.join("models/tiny-scribe-q8_0.gguf"))
+            .args(["--port", &address.port().to_string(), "-np", "2", "-c", "2048"])
+            .args(["--alias", "tiny", "--metrics", "--slots", "--jinja"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, url: format!("http://{address}") }
+    }
+}
+
+impl Drop for LlamaServer {
+    fn drop(&mut self) {
+        // One that has ended already is what is wanted.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+// ORCH-3054, OC-ADAPT-5001, OC-ADAPT-5080
+#[tokio::test]
+async fn the_real_llama_cpp_conforms() {
+    let server = LlamaServer::start();
+    let subject = Subject::real(&Engine::Llamacpp, &server.url, None, 2, 1_024);
+    let start = Instant::now();
+    while subject.adapter.health().await != Ok(Health::Ready) {
+        assert!(start.elapsed() < conformance::LIMIT, "it does not start");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let told = all(&subject).await;
+    let lacking: Vec<_> = told.iter().filter(|it| it.1 == Support::No).map(|it| it.0).collect();
+    assert_eq!(lacking, ["what_only_begins_like_a_stop_sequence_is_said"]);
 }
 
 #[tokio::test]
@@ -48,32 +135,9 @@ async fn servers_that_run_conform() {
         let version = format!("{} {}", subject.engine.name(), properties.engine_version);
         let version = if subject.sim.is_some() { version + " (simulated)" } else { version };
         println!("{version}");
-        let told: [(&str, Support); _] = told!(
-            &subject,
-            [
-                it_says_what_it_is,
-                a_generation_streams_to_its_end,
-                a_seed_gives_the_same_answer_again,
-                stop_sequences_end_the_text,
-                what_only_begins_like_a_stop_sequence_is_said,
-                prompts_of_token_ids,
-                token_ids_of_the_answer,
-                settings_are_taken_or_refused,
-                answers_follow_a_json_schema,
-                its_tokenizer_counts_as_it_does,
-                messages_go_through_its_template,
-                a_prompt_beyond_the_context_is_told,
-                a_full_context_is_no_length,
-                dropping_a_generation_frees_its_slot,
-                generations_run_side_by_side,
-            ]
-        );
-        for (case, support) in told {
+        for (case, support) in all(&subject).await {
             println!("  {case}: {support:?}");
             rows.entry(case).or_insert_with(Vec::new).push(format!("{support:?}"));
-        }
-        if subject.sim.is_none() {
-            cases::seeds_differ(&subject).await;
         }
         versions.push(version);
     }
