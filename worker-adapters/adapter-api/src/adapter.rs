@@ -45,15 +45,23 @@ pub trait Adapter: Send + Sync {
         answer: &str,
     ) -> BoxFuture<'_, Result<Prompt, EngineError>>;
 
-    /// One vector for each text, in their order. Waits for as long as the caller does.
-    fn embed(&self, texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>>;
+    /// One vector for each text, in their order. Waits for as long as the caller does. `Unsupported` by
+    /// engines that make none.
+    fn embed(&self, _texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>> {
+        let message = format!("{} makes no vectors", self.kind().as_str());
+        Box::pin(async { Err(EngineError::Unsupported { message }) })
+    }
 
     /// How well each document answers the query, in their order. Waits for as long as the caller does.
+    /// `Unsupported` by engines that do not rank.
     fn rerank(
         &self,
-        query: &str,
-        documents: &[String],
-    ) -> BoxFuture<'_, Result<Scores, EngineError>>;
+        _query: &str,
+        _documents: &[String],
+    ) -> BoxFuture<'_, Result<Scores, EngineError>> {
+        let message = format!("{} does not rank", self.kind().as_str());
+        Box::pin(async { Err(EngineError::Unsupported { message }) })
+    }
 }
 
 /// One running generation. Dropping it closes the connection, which is how every engine here is told
@@ -234,6 +242,17 @@ pub struct Sampling {
 }
 
 impl Sampling {
+    /// The likeliest token each time, and nothing else.
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        repeat_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+    };
+
     /// Those of [`SETTINGS`] that are not neutral here and unknown to an engine with these features.
     #[must_use]
     pub fn beyond(self, features: &Features) -> Vec<&'static str> {

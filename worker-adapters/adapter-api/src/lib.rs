@@ -5,6 +5,7 @@
 //! request for one replica and reports what that replica did.
 
 mod adapter;
+mod calls;
 mod error;
 mod exposition;
 mod generation;
@@ -19,6 +20,7 @@ pub use adapter::{
     Generate, Generation, GenerationEvent, Grammar, Health, Load, Prompt, Properties, SETTINGS,
     Sampling, Scores, Timings, TokenPiece, Usage,
 };
+pub use calls::Calls;
 pub use error::{EngineError, quote};
 pub use exposition::count;
 pub use generation::{Frames, SseGeneration};

@@ -8,14 +8,13 @@ mod frames;
 mod request;
 
 use adapter_api::{
-    Adapter, BoxFuture, ChatMessage, Embeddings, EngineError, EngineHttp, EngineKind, Features,
+    Adapter, BoxFuture, Calls, ChatMessage, Embeddings, EngineError, EngineKind, Features,
     Generate, Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, Scores,
-    SseGeneration, collect, embeddings, retry, scores,
+    SseGeneration, embeddings, retry, scores,
 };
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::frames::CompletionFrames;
@@ -23,35 +22,14 @@ use crate::frames::CompletionFrames;
 /// One `llama-server`.
 #[derive(Debug)]
 pub struct LlamaCpp {
-    http: EngineHttp,
+    calls: Calls,
 }
 
 impl LlamaCpp {
     /// `base_url` is `http://host:port`; `api_key` is what the server was started with.
     #[must_use]
     pub fn new(base_url: &str, api_key: Option<&str>) -> Self {
-        Self { http: EngineHttp::new(base_url, api_key) }
-    }
-
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
-        let (status, body) = self.http.call(Method::GET, path, None).await?;
-        parse(status, &body)
-    }
-
-    async fn post<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &serde_json::Value,
-    ) -> Result<T, EngineError> {
-        let body = body.to_string().into_bytes();
-        let (status, body) = self.http.call(Method::POST, path, Some(body)).await?;
-        parse(status, &body)
-    }
-
-    /// Of work that takes its time.
-    async fn work(&self, path: &str, ask: &serde_json::Value) -> Result<Bytes, EngineError> {
-        let (status, body) = self.http.work(path, ask.to_string().into_bytes()).await?;
-        if status == StatusCode::OK { Ok(body) } else { Err(errors::from_answer(status, &body)) }
+        Self { calls: Calls::new(base_url, api_key, errors::from_answer) }
     }
 
     async fn start(
@@ -59,26 +37,11 @@ impl LlamaCpp {
         body: Bytes,
         request: &Generate,
     ) -> Result<Box<dyn Generation>, EngineError> {
-        let id = &request.correlation_id;
-        let (status, body) =
-            self.http.stream(Method::POST, "/completion", Some(body), Some(id)).await?;
-        if status == StatusCode::OK {
-            // It finds stop sequences as we promise to.
-            return Ok(Box::new(SseGeneration::new(
-                body,
-                CompletionFrames::new(request.answer_ids),
-                Vec::new(),
-            )));
-        }
-        Err(errors::from_answer(status, &collect(body).await?))
+        let body = self.calls.stream("/completion", body, &request.correlation_id).await?;
+        let frames = CompletionFrames::new(request.answer_ids);
+        // It finds stop sequences as we promise to.
+        Ok(Box::new(SseGeneration::new(body, frames, Vec::new())))
     }
-}
-
-fn parse<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, EngineError> {
-    if status != StatusCode::OK {
-        return Err(errors::from_answer(status, body));
-    }
-    serde_json::from_slice(body).map_err(|it| EngineError::protocol(&it, body))
 }
 
 impl Adapter for LlamaCpp {
@@ -100,7 +63,7 @@ impl Adapter for LlamaCpp {
 
     fn health(&self) -> BoxFuture<'_, Result<Health, EngineError>> {
         Box::pin(async {
-            let (status, body) = self.http.call(Method::GET, "/health", None).await?;
+            let (status, body) = self.calls.ask("/health").await?;
             match status {
                 StatusCode::OK => Ok(Health::Ready),
                 StatusCode::SERVICE_UNAVAILABLE => Ok(Health::Loading),
@@ -111,7 +74,7 @@ impl Adapter for LlamaCpp {
 
     fn properties(&self) -> BoxFuture<'_, Result<Properties, EngineError>> {
         Box::pin(async {
-            let props: Props = self.get("/props").await?;
+            let props: Props = self.calls.get("/props").await?;
             Ok(Properties {
                 engine_version: props.build_info,
                 model: props.model_alias,
@@ -131,7 +94,7 @@ impl Adapter for LlamaCpp {
 
     fn load(&self) -> BoxFuture<'_, Result<Load, EngineError>> {
         Box::pin(async {
-            let slots: Vec<Slot> = self.get("/slots").await?;
+            let slots: Vec<Slot> = self.calls.get("/slots").await?;
             let running = slots.iter().filter(|it| it.is_processing).count();
             let running = u32::try_from(running).unwrap_or(u32::MAX);
             Ok(Load { running, waiting: None })
@@ -141,7 +104,7 @@ impl Adapter for LlamaCpp {
     fn tokenize(&self, text: &str) -> BoxFuture<'_, Result<Vec<u32>, EngineError>> {
         let body = json!({"content": text, "add_special": true, "parse_special": true});
         Box::pin(async move {
-            let Tokens { tokens } = self.post("/tokenize", &body).await?;
+            let Tokens { tokens } = self.calls.post("/tokenize", &body).await?;
             Ok(tokens)
         })
     }
@@ -156,14 +119,14 @@ impl Adapter for LlamaCpp {
             messages.iter().map(|it| json!({"role": it.role, "content": it.content})).collect();
         let body = json!({ "messages": messages });
         Box::pin(async move {
-            let Templated { prompt } = self.post("/apply-template", &body).await?;
+            let Templated { prompt } = self.calls.post("/apply-template", &body).await?;
             Ok(Prompt::Text(prompt + &answer))
         })
     }
 
     fn embed(&self, texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>> {
         let (ask, count) = (json!({"input": texts}), texts.len());
-        Box::pin(async move { embeddings(&self.work("/v1/embeddings", &ask).await?, count) })
+        Box::pin(async move { embeddings(&self.calls.work("/v1/embeddings", &ask).await?, count) })
     }
 
     fn rerank(
@@ -172,7 +135,7 @@ impl Adapter for LlamaCpp {
         documents: &[String],
     ) -> BoxFuture<'_, Result<Scores, EngineError>> {
         let (ask, count) = (json!({"query": query, "documents": documents}), documents.len());
-        Box::pin(async move { scores(&self.work("/v1/rerank", &ask).await?, count) })
+        Box::pin(async move { scores(&self.calls.work("/v1/rerank", &ask).await?, count) })
     }
 }
 

@@ -8,14 +8,12 @@ mod frames;
 mod request;
 
 use adapter_api::{
-    Adapter, BoxFuture, ChatMessage, Embeddings, EngineError, EngineHttp, EngineKind, Features,
-    Generate, Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, Scores,
-    SseGeneration, collect, count, retry,
+    Adapter, BoxFuture, Calls, ChatMessage, EngineError, EngineKind, Features, Generate,
+    Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, SseGeneration, count, retry,
 };
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::frames::StreamFrames;
@@ -23,24 +21,18 @@ use crate::frames::StreamFrames;
 /// One router.
 #[derive(Debug)]
 pub struct Tgi {
-    http: EngineHttp,
+    calls: Calls,
 }
 
 impl Tgi {
     /// `base_url` is `http://host:port`; `api_key` is what the router was started with.
     #[must_use]
     pub fn new(base_url: &str, api_key: Option<&str>) -> Self {
-        Self { http: EngineHttp::new(base_url, api_key) }
-    }
-
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, EngineError> {
-        let body = body.to_string().into_bytes();
-        let (status, body) = self.http.call(Method::POST, path, Some(body)).await?;
-        parse(status, &body)
+        Self { calls: Calls::new(base_url, api_key, errors::from_answer) }
     }
 
     async fn tokens(&self, text: &str) -> Result<Vec<Token>, EngineError> {
-        self.post("/tokenize", &json!({"inputs": text})).await
+        self.calls.post("/tokenize", &json!({"inputs": text})).await
     }
 
     async fn start(
@@ -48,13 +40,7 @@ impl Tgi {
         request: &Generate,
         body: Bytes,
     ) -> Result<Box<dyn Generation>, EngineError> {
-        let (status, answer) = self
-            .http
-            .stream(Method::POST, "/generate_stream", Some(body), Some(&request.correlation_id))
-            .await?;
-        if status != StatusCode::OK {
-            return Err(errors::from_answer(status, &collect(answer).await?));
-        }
+        let answer = self.calls.stream("/generate_stream", body, &request.correlation_id).await?;
         let prompt_tokens = self.prompt_tokens(request).await?;
         let frames = StreamFrames::new(request.max_tokens, prompt_tokens, request.answer_ids);
         let generation = SseGeneration::new(answer, frames, request.stop.clone());
@@ -86,13 +72,6 @@ impl Tgi {
     }
 }
 
-fn parse<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, EngineError> {
-    if status != StatusCode::OK {
-        return Err(errors::from_answer(status, body));
-    }
-    serde_json::from_slice(body).map_err(|it| EngineError::protocol(&it, body))
-}
-
 impl Adapter for Tgi {
     fn kind(&self) -> EngineKind {
         EngineKind::Tgi
@@ -112,7 +91,7 @@ impl Adapter for Tgi {
     fn health(&self) -> BoxFuture<'_, Result<Health, EngineError>> {
         Box::pin(async {
             // While it loads it refuses connections; 503 says that a shard does not answer.
-            let (status, body) = self.http.call(Method::GET, "/health", None).await?;
+            let (status, body) = self.calls.ask("/health").await?;
             match status {
                 StatusCode::OK => Ok(Health::Ready),
                 StatusCode::SERVICE_UNAVAILABLE => {
@@ -125,11 +104,10 @@ impl Adapter for Tgi {
 
     fn properties(&self) -> BoxFuture<'_, Result<Properties, EngineError>> {
         Box::pin(async {
-            let (status, body) = self.http.call(Method::GET, "/info", None).await?;
-            let info: Info = parse(status, &body)?;
+            let info: Info = self.calls.get("/info").await?;
             // It does not say whether it has a template; it says so when asked to use it.
             let probe = json!({"messages": [{"role": "user", "content": "1"}]});
-            let chat_template = match self.post::<Templated>("/chat_tokenize", &probe).await {
+            let chat_template = match self.calls.post::<Templated>("/chat_tokenize", &probe).await {
                 Ok(_) => true,
                 Err(EngineError::BadRequest { .. } | EngineError::Unsupported { .. }) => false,
                 Err(error) => return Err(error),
@@ -153,10 +131,7 @@ impl Adapter for Tgi {
 
     fn load(&self) -> BoxFuture<'_, Result<Load, EngineError>> {
         Box::pin(async {
-            let (status, body) = self.http.call(Method::GET, "/metrics", None).await?;
-            if status != StatusCode::OK {
-                return Err(errors::from_answer(status, &body));
-            }
+            let body = self.calls.text("/metrics").await?;
             // They appear with the first request.
             let running = count(&body, "tgi_batch_current_size").unwrap_or(0);
             Ok(Load { running, waiting: Some(count(&body, "tgi_queue_size").unwrap_or(0)) })
@@ -177,26 +152,10 @@ impl Adapter for Tgi {
             messages.iter().map(|it| json!({"role": it.role, "content": it.content})).collect();
         let (ask, answer) = (json!({ "messages": messages }), answer.to_owned());
         Box::pin(async move {
-            let templated = self.post("/chat_tokenize", &ask).await?;
+            let templated = self.calls.post("/chat_tokenize", &ask).await?;
             Ok(Prompt::Text(self.without_double_start(templated).await? + &answer))
         })
     }
-
-    fn embed(&self, _texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>> {
-        Box::pin(async { Err(unsupported("embeddings")) })
-    }
-
-    fn rerank(
-        &self,
-        _query: &str,
-        _documents: &[String],
-    ) -> BoxFuture<'_, Result<Scores, EngineError>> {
-        Box::pin(async { Err(unsupported("reranking")) })
-    }
-}
-
-fn unsupported(what: &str) -> EngineError {
-    EngineError::Unsupported { message: format!("TGI has no {what}") }
 }
 
 fn without(missing: &[&str]) -> Vec<&'static str> {

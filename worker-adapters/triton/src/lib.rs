@@ -10,14 +10,12 @@ mod frames;
 mod request;
 
 use adapter_api::{
-    Adapter, BoxFuture, ChatMessage, Embeddings, EngineError, EngineHttp, EngineKind, Features,
-    Generate, Generation, Health, Load, Prompt, Properties, SETTINGS, Scores, SseGeneration,
-    collect, retry,
+    Adapter, BoxFuture, Calls, ChatMessage, EngineError, EngineKind, Features, Generate,
+    Generation, Health, Load, Prompt, Properties, SETTINGS, SseGeneration, retry,
 };
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 pub use crate::fields::{Fields, Settings};
 use crate::frames::GenerateFrames;
@@ -25,7 +23,7 @@ use crate::frames::GenerateFrames;
 /// One model of one server.
 #[derive(Debug)]
 pub struct Triton {
-    http: EngineHttp,
+    calls: Calls,
     model: String,
     fields: Fields,
 }
@@ -34,20 +32,16 @@ impl Triton {
     /// `base_url` is `http://host:port`; `model` is the name in the server's repository.
     #[must_use]
     pub fn new(base_url: &str, key: Option<&str>, model: &str, fields: Fields) -> Self {
-        Self { http: EngineHttp::new(base_url, key), model: model.to_owned(), fields }
-    }
-
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
-        let (status, body) = self.http.call(Method::GET, path, None).await?;
-        if status != StatusCode::OK {
-            return Err(errors::from_answer(status, &body));
+        Self {
+            calls: Calls::new(base_url, key, errors::from_answer),
+            model: model.to_owned(),
+            fields,
         }
-        serde_json::from_slice(&body).map_err(|it| EngineError::protocol(&it, &body))
     }
 
     /// Readiness has no body, and is told with 400 for not being so.
     async fn is_ready(&self, path: &str) -> Result<bool, EngineError> {
-        let (status, body) = self.http.call(Method::GET, path, None).await?;
+        let (status, body) = self.calls.ask(path).await?;
         match status {
             StatusCode::OK => Ok(true),
             StatusCode::BAD_REQUEST => Ok(false),
@@ -61,13 +55,7 @@ impl Triton {
         body: Bytes,
     ) -> Result<Box<dyn Generation>, EngineError> {
         let path = format!("/v2/models/{}/generate_stream", self.model);
-        let (status, answer) = self
-            .http
-            .stream(Method::POST, &path, Some(body), Some(&request.correlation_id))
-            .await?;
-        if status != StatusCode::OK {
-            return Err(errors::from_answer(status, &collect(answer).await?));
-        }
+        let answer = self.calls.stream(&path, body, &request.correlation_id).await?;
         let frames = GenerateFrames::new(&self.fields, request.max_tokens);
         Ok(Box::new(SseGeneration::new(answer, frames, request.stop.clone())))
     }
@@ -98,7 +86,7 @@ impl Adapter for Triton {
 
     fn properties(&self) -> BoxFuture<'_, Result<Properties, EngineError>> {
         Box::pin(async {
-            let server: Server = self.get("/v2").await?;
+            let server: Server = self.calls.get("/v2").await?;
             Ok(Properties {
                 engine_version: server.version,
                 model: self.model.clone(),
@@ -131,18 +119,6 @@ impl Adapter for Triton {
         _answer: &str,
     ) -> BoxFuture<'_, Result<Prompt, EngineError>> {
         Box::pin(async { Err(unsupported("chat template")) })
-    }
-
-    fn embed(&self, _texts: &[String]) -> BoxFuture<'_, Result<Embeddings, EngineError>> {
-        Box::pin(async { Err(unsupported("embeddings")) })
-    }
-
-    fn rerank(
-        &self,
-        _query: &str,
-        _documents: &[String],
-    ) -> BoxFuture<'_, Result<Scores, EngineError>> {
-        Box::pin(async { Err(unsupported("reranking")) })
     }
 }
 

@@ -8,14 +8,13 @@ mod request;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use adapter_api::{
-    Adapter, BoxFuture, ChatMessage, Embeddings, EngineError, EngineHttp, EngineKind, Features,
+    Adapter, BoxFuture, Calls, ChatMessage, Embeddings, EngineError, EngineKind, Features,
     Generate, Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, Scores,
-    SseGeneration, collect, count, embeddings, retry, scores,
+    SseGeneration, count, embeddings, retry, scores,
 };
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::frames::CompletionFrames;
@@ -23,7 +22,7 @@ use crate::frames::CompletionFrames;
 /// One vLLM API server.
 #[derive(Debug)]
 pub struct Vllm {
-    http: EngineHttp,
+    calls: Calls,
     /// What the server calls its model, once it was asked: every request must name it.
     model: Mutex<Option<Arc<str>>>,
 }
@@ -32,23 +31,12 @@ impl Vllm {
     /// `base_url` is `http://host:port`; `api_key` is what the server was started with.
     #[must_use]
     pub fn new(base_url: &str, api_key: Option<&str>) -> Self {
-        Self { http: EngineHttp::new(base_url, api_key), model: Mutex::default() }
-    }
-
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
-        let (status, body) = self.http.call(Method::GET, path, None).await?;
-        parse(status, &body)
-    }
-
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, EngineError> {
-        let body = body.to_string().into_bytes();
-        let (status, body) = self.http.call(Method::POST, path, Some(body)).await?;
-        parse(status, &body)
+        Self { calls: Calls::new(base_url, api_key, errors::from_answer), model: Mutex::default() }
     }
 
     /// The first model that the server has; others beside it are adapters on it.
     async fn served(&self) -> Result<Served, EngineError> {
-        let Models { data } = self.get("/v1/models").await?;
+        let Models { data } = self.calls.get("/v1/models").await?;
         let missing = || EngineError::NotReady { message: "the server has no model".into() };
         let served = data.into_iter().next().ok_or_else(missing)?;
         *self.known() = Some(served.id.as_str().into());
@@ -70,42 +58,33 @@ impl Vllm {
     async fn start(&self, request: &Generate) -> Result<Box<dyn Generation>, EngineError> {
         let model = self.model().await?;
         let body = Bytes::from(request::body(request, &model)?);
-        let (status, body) = self
-            .http
-            .stream(Method::POST, "/v1/completions", Some(body), Some(&request.correlation_id))
-            .await?;
-        if status == StatusCode::OK {
-            let frames = CompletionFrames::new(request.max_tokens);
-            return Ok(Box::new(SseGeneration::new(body, frames, request.stop.clone())));
+        match self.calls.stream("/v1/completions", body, &request.correlation_id).await {
+            Ok(body) => {
+                let frames = CompletionFrames::new(request.max_tokens);
+                Ok(Box::new(SseGeneration::new(body, frames, request.stop.clone())))
+            }
+            Err(error) => {
+                if matches!(error, EngineError::NotReady { .. }) {
+                    // Perhaps the server was started anew with another name for its model.
+                    *self.known() = None;
+                }
+                Err(error)
+            }
         }
-        let error = errors::from_answer(status, &collect(body).await?);
-        if status == StatusCode::NOT_FOUND {
-            // Perhaps the server was started anew with another name for its model.
-            *self.known() = None;
-        }
-        Err(error)
     }
 
     /// Of work that takes its time.
     async fn work(&self, path: &str, mut ask: Value) -> Result<Bytes, EngineError> {
         ask["model"] = self.model().await?.as_ref().into();
-        let (status, body) = self.http.work(path, ask.to_string().into_bytes()).await?;
-        if status == StatusCode::OK { Ok(body) } else { Err(errors::from_answer(status, &body)) }
+        self.calls.work(path, &ask).await
     }
 
     /// Token ids of a conversation, or of a text.
     async fn ids(&self, mut ask: Value) -> Result<Vec<u32>, EngineError> {
         ask["model"] = self.model().await?.as_ref().into();
-        let Tokens { tokens } = self.post("/tokenize", &ask).await?;
+        let Tokens { tokens } = self.calls.post("/tokenize", &ask).await?;
         Ok(tokens)
     }
-}
-
-fn parse<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, EngineError> {
-    if status != StatusCode::OK {
-        return Err(errors::from_answer(status, body));
-    }
-    serde_json::from_slice(body).map_err(|it| EngineError::protocol(&it, body))
 }
 
 /// A conversation as the server is asked to template it. With the beginning of an answer the last
@@ -140,7 +119,7 @@ impl Adapter for Vllm {
     fn health(&self) -> BoxFuture<'_, Result<Health, EngineError>> {
         Box::pin(async {
             // While it loads it refuses connections; 503 says that its engine is dead.
-            let (status, body) = self.http.call(Method::GET, "/health", None).await?;
+            let (status, body) = self.calls.ask("/health").await?;
             match status {
                 StatusCode::OK => Ok(Health::Ready),
                 StatusCode::SERVICE_UNAVAILABLE => Err(EngineError::Reset {
@@ -153,7 +132,7 @@ impl Adapter for Vllm {
 
     fn properties(&self) -> BoxFuture<'_, Result<Properties, EngineError>> {
         Box::pin(async {
-            let Version { version } = self.get("/version").await?;
+            let Version { version } = self.calls.get("/version").await?;
             let served = self.served().await?;
             // It does not say whether it has a template; it says so when asked to use it.
             let probe =
@@ -179,10 +158,7 @@ impl Adapter for Vllm {
 
     fn load(&self) -> BoxFuture<'_, Result<Load, EngineError>> {
         Box::pin(async {
-            let (status, body) = self.http.call(Method::GET, "/metrics", None).await?;
-            if status != StatusCode::OK {
-                return Err(errors::from_answer(status, &body));
-            }
+            let body = self.calls.text("/metrics").await?;
             let running = count(&body, "vllm:num_requests_running").ok_or_else(|| {
                 EngineError::Protocol { message: "no metric tells what runs".into() }
             })?;
