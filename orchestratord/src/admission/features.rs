@@ -65,7 +65,7 @@ fn proved(candidates: Vec<&PoolView>) -> Result<Vec<&PoolView>, Refusal> {
         }
     };
     let reasons: Vec<String> = candidates.iter().filter_map(|it| reason(it)).collect();
-    if reasons.len() == candidates.len() {
+    if !candidates.is_empty() && reasons.len() == candidates.len() {
         let message = format!("no pool can answer deterministically; {}", reasons.join("; "));
         return Err(Refusal::new(ErrorCode::DeterminismUnavailable, message));
     }

@@ -157,7 +157,7 @@ fn vectors_and_scores_are_results() {
 #[test]
 fn a_strict_answer_that_has_begun_goes_on_nowhere_else() {
     let end = |determinism: &str| {
-        let rig = rig(&[Engine::Llamacpp, Engine::Llamacpp], |pools| {
+        let rig = self::rig(&[Engine::Llamacpp, Engine::Llamacpp], |pools| {
             for pool in pools {
                 let recipe = "a recipe".into();
                 pool.determinism = pool_api::Determinism::Proved { recipe };
@@ -178,6 +178,12 @@ fn a_strict_answer_that_has_begun_goes_on_nowhere_else() {
         }
         names
     };
+    // No pool at all is no matter of determinism.
+    let rig = rig(&[Engine::Llamacpp], |_| {});
+    let body = json!({"prompt": "a", "determinism": "strict",
+        "placement": {"avoid_pool_ids": ["p0"]}});
+    let refused = rig.client.post("/v1/tasks", &body.to_string(), &[]);
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("REPLICA_EXHAUSTED")));
     assert_eq!(end("best_effort"), ["resumed", "end"]);
     assert_eq!(end("strict"), ["error"]);
 }

@@ -58,31 +58,29 @@ impl Vllm {
     async fn start(&self, request: &Generate) -> Result<Box<dyn Generation>, EngineError> {
         let model = self.model().await?;
         let body = Bytes::from(request::body(request, &model)?);
-        match self.calls.stream("/v1/completions", body, &request.correlation_id).await {
-            Ok(body) => {
-                let frames = CompletionFrames::new(request.max_tokens);
-                Ok(Box::new(SseGeneration::new(body, frames, request.stop.clone())))
-            }
-            Err(error) => {
-                if matches!(error, EngineError::NotReady { .. }) {
-                    // Perhaps the server was started anew with another name for its model.
-                    *self.known() = None;
-                }
-                Err(error)
-            }
+        let stream = self.calls.stream("/v1/completions", body, &request.correlation_id).await;
+        let frames = CompletionFrames::new(request.max_tokens);
+        Ok(Box::new(SseGeneration::new(self.heeded(stream)?, frames, request.stop.clone())))
+    }
+
+    /// A server that was started anew may have another name for its model: it is asked the next time.
+    fn heeded<T>(&self, answer: Result<T, EngineError>) -> Result<T, EngineError> {
+        if matches!(answer, Err(EngineError::NotReady { .. })) {
+            *self.known() = None;
         }
+        answer
     }
 
     /// Of work that takes its time.
     async fn work(&self, path: &str, mut ask: Value) -> Result<Bytes, EngineError> {
         ask["model"] = self.model().await?.as_ref().into();
-        self.calls.work(path, &ask).await
+        self.heeded(self.calls.work(path, &ask).await)
     }
 
     /// Token ids of a conversation, or of a text.
     async fn ids(&self, mut ask: Value) -> Result<Vec<u32>, EngineError> {
         ask["model"] = self.model().await?.as_ref().into();
-        let Tokens { tokens } = self.calls.post("/tokenize", &ask).await?;
+        let Tokens { tokens } = self.heeded(self.calls.post("/tokenize", &ask).await)?;
         Ok(tokens)
     }
 }

@@ -242,4 +242,15 @@ async fn another_name_for_the_model_is_found_by_asking_again() {
     let within = tokio::time::timeout(Duration::from_secs(10), heard(&adapter, request("x", 3)));
     assert_eq!(within.await.unwrap().count, 3);
     assert_eq!(body(&asked.await.unwrap()[3])["model"], "n");
+    // A call that is not repeated asks the next time.
+    let (adapter, asked) = dialogue(&[
+        ("200 OK", MODELS),
+        ("404 Not Found", unknown),
+        ("200 OK", &renamed),
+        ("200 OK", r#"{"tokens":[1]}"#),
+    ])
+    .await;
+    assert!(matches!(adapter.tokenize("x").await, Err(EngineError::NotReady { .. })));
+    assert_eq!(adapter.tokenize("x").await, Ok(vec![1]));
+    assert_eq!(body(&asked.await.unwrap()[3])["model"], "n");
 }
