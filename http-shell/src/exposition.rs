@@ -99,6 +99,12 @@ impl<T: MetricVecBuilder> Series<MetricVec<T>> {
     pub fn with(&self, values: &[&str]) -> T::M {
         self.vec.with_label_values(&self.budgets.admit(self.family.labels, values))
     }
+
+    /// Shows the series with these values no longer, if it was.
+    pub fn forget(&self, values: &[&str]) {
+        let _was_shown =
+            self.vec.remove_label_values(&self.budgets.admit(self.family.labels, values));
+    }
 }
 
 impl Budgets {

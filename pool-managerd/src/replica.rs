@@ -2,6 +2,7 @@
 
 mod adopt;
 mod ask;
+mod kv_cache;
 mod load;
 mod orders;
 mod reach;
@@ -33,6 +34,7 @@ use crate::memory::{Hold, Memory};
 use crate::supervisor::{Effect, Event, Failure, Policy, Supervisor};
 use crate::telemetry::Telemetry;
 pub(crate) use adopt::end_strays;
+use kv_cache::KvCacheWatch;
 pub(crate) use orders::{Inbox, NewModel, Ordered, Outbox, Wished};
 use reach::Reach;
 use reload::Reload;
@@ -93,6 +95,7 @@ pub(crate) struct ReplicaTask {
     /// Where the present incarnation is reached.
     engine: Option<Arc<dyn Adapter>>,
     at: Option<Reach>,
+    kv_cache: Option<KvCacheWatch>,
     /// The memory of the engine that runs, or is about to.
     hold: Option<Hold>,
     /// The one question under way.
@@ -137,6 +140,7 @@ impl ReplicaTask {
             process: None,
             engine: None,
             at: None,
+            kv_cache: None,
             hold: None,
             question: None,
             inbox,
@@ -275,6 +279,15 @@ impl ReplicaTask {
         {
             self.site.telemetry.loaded(&pool.model_id, took_ms);
         }
+        self.watch_kv_cache();
+    }
+
+    fn watch_kv_cache(&mut self) {
+        if let (Some(engine), Some(known)) = (&self.engine, self.supervisor.properties()) {
+            let name = dialect::engine(&self.pool).name().to_owned();
+            let of = [name, known.engine_version.clone(), self.pool.id.clone(), self.replica_id()];
+            self.kv_cache = Some(kv_cache::watch(self.site.clone(), engine.clone(), of));
+        }
     }
 
     fn down(&mut self, kind: Failure, loading: bool) {
@@ -332,6 +345,7 @@ impl ReplicaTask {
         let dialect = dialect::engine(&self.pool);
         let connect = |it: &Reach| engines::connect(&dialect, &it.url(), it.key());
         self.engine = at.as_ref().map(connect);
+        self.kv_cache = None;
         self.at = at;
     }
 

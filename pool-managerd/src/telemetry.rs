@@ -17,6 +17,7 @@ pub(crate) struct Telemetry {
     vram_total: Gauges,
     temperature: Gauges,
     power: Ratios,
+    kv_cache_usage: Ratios,
 }
 
 impl Telemetry {
@@ -33,6 +34,7 @@ impl Telemetry {
             vram_total: exposition.gauges(&family::VRAM_TOTAL),
             temperature: exposition.gauges(&family::GPU_TEMPERATURE),
             power: exposition.ratios(&family::GPU_POWER),
+            kv_cache_usage: exposition.ratios(&family::KV_CACHE_USAGE),
             exposition,
         }
     }
@@ -69,6 +71,14 @@ impl Telemetry {
     /// An engine was stopped because its device had failed.
     pub(crate) fn driver_reset(&self, pool: &str, kind: TroubleKind) {
         self.driver_resets.with(&[pool, kind.as_str()]).inc();
+    }
+
+    /// How full a replica's KV cache is, by engine, version, pool and replica; `None` is no longer shown.
+    pub(crate) fn kv_cache_usage(&self, labels: &[&str; 4], usage: Option<f64>) {
+        match usage {
+            Some(usage) => self.kv_cache_usage.with(labels).set(usage),
+            None => self.kv_cache_usage.forget(labels),
+        }
     }
 
     /// A device's present figures; what it does not tell has no series.

@@ -202,7 +202,7 @@ pub mod orchestrator {
 
 /// Families that pool-managerd exports.
 pub mod pool_manager {
-    use super::{DEVICE, Family, Kind, LOAD};
+    use super::{DEVICE, Family, Kind, LOAD, REPLICA};
 
     pub use super::orchestrator::BUILD_INFO;
 
@@ -262,6 +262,14 @@ pub mod pool_manager {
         requirement: "ORCH-3053",
         without_engine: Some("a pool has one engine; `pool_id` tells which"),
     };
+    pub const KV_CACHE_USAGE: Family = Family {
+        name: "kv_cache_usage_ratio",
+        help: "Share of the KV cache in use, where the engine tells it",
+        kind: Kind::Gauge,
+        labels: REPLICA,
+        requirement: "OC-POOL-3031",
+        without_engine: None,
+    };
     pub const MODEL_LOADS: Family = Family {
         name: "model_loads_total",
         help: "Ended model loads",
@@ -315,6 +323,7 @@ pub const POOL_MANAGER: &[Family] = &[
     pool_manager::GPU_TEMPERATURE,
     pool_manager::GPU_POWER,
     pool_manager::DRIVER_RESETS,
+    pool_manager::KV_CACHE_USAGE,
     pool_manager::MODEL_LOADS,
     pool_manager::MODEL_LOAD_MS,
 ];

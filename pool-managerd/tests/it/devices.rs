@@ -4,6 +4,7 @@ use fake_nvml::{Gpu, Machine, Process};
 use metrics_contract::differences;
 use pool_api::{DeviceHealth, Replica, ReplicaState, WatchEvent};
 
+use crate::engines;
 use crate::rig::{Daemon, Pid, Place, wait_until};
 
 const MIB: u64 = 1 << 20;
@@ -298,7 +299,8 @@ fn a_scrape_after_a_load_and_a_failure_is_what_is_declared() {
     let place = Place::new();
     let mut now = machine(vec![gpu(1, 1_000)]);
     place.gpus(&now);
-    let daemon = place.start(&place.on(GPU0, TAKES_100));
+    let beside = engines::pool(&place, "v", "vllm", "");
+    let daemon = place.start(&place.on(GPU0, &format!("{TAKES_100}{beside}")));
     daemon.ready();
     now.devices[0].lost = true;
     place.gpus(&now);
@@ -307,6 +309,8 @@ fn a_scrape_after_a_load_and_a_failure_is_what_is_declared() {
     now.devices[0].lost = false;
     place.gpus(&now);
     watch.until(|it| it.state == ReplicaState::Ready);
+    let usage = || daemon.get("/metrics").body.contains("\nkv_cache_usage_ratio{");
+    wait_until("an engine tells how full its cache is", usage);
     let scrape = daemon.get("/metrics").body;
     assert_eq!(differences(metrics_contract::Daemon::PoolManagerd, &scrape), Vec::<String>::new());
 }

@@ -1,14 +1,16 @@
 //! Each engine as its template starts it: engine-sim takes that engine's own flags, and refuses what it
 //! would refuse.
 
-use adapter_api::{GenerationEvent, Prompt};
+use std::sync::Arc;
+
+use adapter_api::{Adapter, GenerationEvent, Prompt};
 use pool_api::{Engine, ReplicaState, TritonFields, TritonModel};
 
 use crate::jobs::{load, order, unload};
 use crate::rig::{Daemon, Place, wait_until};
 
 /// A pool of `engine`, with its model where that engine looks for one.
-fn start(place: &Place, engine: &str, more: &str) -> Daemon {
+pub(crate) fn pool(place: &Place, id: &str, engine: &str, more: &str) -> String {
     let model = place.path("models");
     let folder = model.join("tiny");
     std::fs::create_dir_all(&folder).unwrap();
@@ -19,21 +21,30 @@ fn start(place: &Place, engine: &str, more: &str) -> Daemon {
     std::fs::write(folder.join("model.safetensors"), weights).unwrap();
     std::fs::write(folder.join("config.json"), r#"{"num_hidden_layers": 2}"#).unwrap();
     let path = if engine == "triton" { &model } else { &folder };
-    place.start(&format!(
-        "  pools:\n    - id: p\n      engine: {engine}\n      bin: '{}'\n      slots: 3\n      \
+    format!(
+        "    - id: {id}\n      engine: {engine}\n      bin: '{}'\n      slots: 3\n      \
          model: {{id: m, path: '{}', context_tokens: 600, memory_mib: 50}}\n      \
-         flags: ['--dialect', '{engine}']\n{more}",
+         flags: ['--dialect', '{engine}', '--decode-us-per-token', '10000']\n{more}",
         engine_sim::binary_path().unwrap().display(),
         path.display(),
-    ))
+    )
 }
 
-/// Five tokens through the adapter that an orchestrator would use.
-fn five(daemon: &Daemon) -> String {
+fn start(place: &Place, engine: &str, more: &str) -> Daemon {
+    place.start(&format!("  pools:\n{}", pool(place, "p", engine, more)))
+}
+
+/// As an orchestrator would have it.
+fn adapter(daemon: &Daemon) -> Arc<dyn Adapter> {
     let pool = daemon.pools().remove(0);
     let replica = &pool.replicas[0];
     let url = replica.endpoint.as_ref().unwrap();
-    let adapter = engines::connect(&pool.engine, url, replica.engine_key.as_deref());
+    engines::connect(&pool.engine, url, replica.engine_key.as_deref())
+}
+
+/// Five tokens.
+fn five(daemon: &Daemon) -> String {
+    let adapter = adapter(daemon);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let request = conformance::request("x", 5);
@@ -76,6 +87,29 @@ fn each_engine_is_started_tested_and_served() {
             assert_eq!(model, TritonModel { model: "tiny".into(), fields });
         }
     }
+}
+
+// OC-POOL-3031
+#[test]
+fn how_full_a_kv_cache_is_is_shown_while_its_engine_runs() {
+    let place = Place::new();
+    let daemon = start(&place, "vllm", "      residency: on_demand\n");
+    let usage = || {
+        let version = "engine_version=\"0.32.0\",pool_id=\"p\",replica_id=\"p-0\"";
+        daemon.metric(&format!("kv_cache_usage_ratio{{engine=\"vllm\",{version}}}"))
+    };
+    let mut watch = daemon.watch();
+    order(&daemon, "a", &load("p-0"));
+    watch.until(|it| it.state == ReplicaState::Ready);
+    wait_until("an idle engine tells", || usage() == Some(0.0));
+    let adapter = adapter(&daemon);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let generation = runtime.block_on(adapter.submit(conformance::request("x", 599))).unwrap();
+    wait_until("a busy one tells", || usage().is_some_and(|it| 0.0 < it && it <= 0.34));
+    drop(generation);
+    order(&daemon, "b", &unload("p-0", 5_000));
+    watch.until(|it| it.state == ReplicaState::Unloaded);
+    wait_until("it is shown no longer", || usage().is_none());
 }
 
 // OC-ADAPT-5083

@@ -170,12 +170,14 @@ pub enum Grammar {
     Regex,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     /// Sequences that occupy a slot now.
     pub running: u32,
     /// Requests the engine holds back; `None` where it does not tell.
     pub waiting: Option<u32>,
+    /// Share of the KV cache that is in use, 0 to 1; `None` where it does not tell.
+    pub kv_cache_usage: Option<f64>,
 }
 
 /// A request in engine-neutral terms. Every sampling field is explicit: engines' own defaults differ.

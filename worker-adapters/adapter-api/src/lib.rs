@@ -22,7 +22,7 @@ pub use adapter::{
 };
 pub use calls::Calls;
 pub use error::{EngineError, quote};
-pub use exposition::count;
+pub use exposition::{count, share};
 pub use generation::{Frames, SseGeneration};
 pub use http::{BodyError, EngineBody, EngineHttp, collect};
 pub use openai::{embeddings, scores};

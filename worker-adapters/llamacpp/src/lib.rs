@@ -97,7 +97,7 @@ impl Adapter for LlamaCpp {
             let slots: Vec<Slot> = self.calls.get("/slots").await?;
             let running = slots.iter().filter(|it| it.is_processing).count();
             let running = u32::try_from(running).unwrap_or(u32::MAX);
-            Ok(Load { running, waiting: None })
+            Ok(Load { running, waiting: None, kv_cache_usage: None })
         })
     }
 

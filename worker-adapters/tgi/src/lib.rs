@@ -134,7 +134,8 @@ impl Adapter for Tgi {
             let body = self.calls.text("/metrics").await?;
             // They appear with the first request.
             let running = count(&body, "tgi_batch_current_size").unwrap_or(0);
-            Ok(Load { running, waiting: Some(count(&body, "tgi_queue_size").unwrap_or(0)) })
+            let waiting = Some(count(&body, "tgi_queue_size").unwrap_or(0));
+            Ok(Load { running, waiting, kv_cache_usage: None })
         })
     }
 

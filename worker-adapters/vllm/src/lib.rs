@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use adapter_api::{
     Adapter, BoxFuture, Calls, ChatMessage, Embeddings, EngineError, EngineKind, Features,
     Generate, Generation, Grammar, Health, Load, Prompt, Properties, SETTINGS, Scores,
-    SseGeneration, count, embeddings, retry, scores,
+    SseGeneration, count, embeddings, retry, scores, share,
 };
 use bytes::Bytes;
 use http::StatusCode;
@@ -160,7 +160,8 @@ impl Adapter for Vllm {
             let running = count(&body, "vllm:num_requests_running").ok_or_else(|| {
                 EngineError::Protocol { message: "no metric tells what runs".into() }
             })?;
-            Ok(Load { running, waiting: count(&body, "vllm:num_requests_waiting") })
+            let waiting = count(&body, "vllm:num_requests_waiting");
+            Ok(Load { running, waiting, kv_cache_usage: share(&body, "vllm:kv_cache_usage_perc") })
         })
     }
 

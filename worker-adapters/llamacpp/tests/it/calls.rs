@@ -16,7 +16,8 @@ async fn properties_and_load_are_read() {
     assert_eq!((properties.model.as_str(), properties.chat_template), ("m", true));
     assert_eq!(properties.engine_version, "b1-0c1e570");
     let _running = submit(&adapter, request("[[sim:hang_after=0]]", 5)).await.unwrap();
-    assert_eq!(adapter.load().await, Ok(Load { running: 1, waiting: None }));
+    let load = Load { running: 1, waiting: None, kv_cache_usage: None };
+    assert_eq!(adapter.load().await, Ok(load));
 }
 
 #[tokio::test]

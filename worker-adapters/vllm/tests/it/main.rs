@@ -220,9 +220,12 @@ async fn what_it_says_of_itself_is_read_as_it_says_it() {
     let metrics = "# TYPE vllm:num_requests_running gauge\n\
                    vllm:num_requests_running{engine=\"0\",model_name=\"m\"} 2.0\n\
                    vllm:num_requests_running{engine=\"1\",model_name=\"m\"} 1.0\n\
-                   vllm:num_requests_waiting{engine=\"0\",model_name=\"m\"} 4.0\n";
+                   vllm:num_requests_waiting{engine=\"0\",model_name=\"m\"} 4.0\n\
+                   vllm:kv_cache_usage_perc{engine=\"0\",model_name=\"m\"} 0.25\n\
+                   vllm:kv_cache_usage_perc{engine=\"1\",model_name=\"m\"} 0.5\n";
     let (adapter, _asked) = dialogue(&[("200 OK", metrics)]).await;
-    assert_eq!(adapter.load().await, Ok(Load { running: 3, waiting: Some(4) }));
+    let load = Load { running: 3, waiting: Some(4), kv_cache_usage: Some(0.5) };
+    assert_eq!(adapter.load().await, Ok(load));
     let (adapter, _asked) = dialogue(&[("200 OK", ""), ("503 Service Unavailable", "")]).await;
     assert_eq!(adapter.health().await, Ok(Health::Ready));
     assert!(matches!(adapter.health().await, Err(EngineError::Reset { .. })));
