@@ -5,6 +5,29 @@ use conformance::cases::Support;
 use conformance::{Setup, Subject, cases};
 use pool_api::{Engine, TritonCustom, TritonFields, TritonModel, TritonSettings};
 
+/// Calls a macro with what is given, then a list: `more`, and the cases that any server can be asked for.
+macro_rules! of_any_server {
+    ($then:ident!($($given:tt)*), [$($more:ident),* $(,)?]) => {
+        $then! { $($given)* [
+            $($more,)*
+            it_says_what_it_is,
+            a_generation_streams_to_its_end,
+            a_seed_gives_the_same_answer_again,
+            stop_sequences_end_the_text,
+            what_only_begins_like_a_stop_sequence_is_said,
+            prompts_of_token_ids,
+            token_ids_of_the_answer,
+            settings_are_taken_or_refused,
+            answers_follow_a_json_schema,
+            its_tokenizer_counts_as_it_does,
+            messages_go_through_its_template,
+            a_full_context_is_no_length,
+            dropping_a_generation_frees_its_slot,
+            generations_run_side_by_side,
+        ] }
+    };
+}
+
 mod real;
 
 fn triton(fields: TritonFields) -> Engine {
@@ -101,23 +124,9 @@ macro_rules! conforms {
 /// Those that every engine must pass whatever it can and cannot do.
 macro_rules! conforms_as_any {
     ($dialect:ident, $engine:expr, $flags:expr, [$($more:ident),* $(,)?]) => {
-        conforms!($dialect, $engine, $flags, [
+        of_any_server!(conforms!($dialect, $engine, $flags,), [
             $($more,)*
-            a_generation_streams_to_its_end,
-            a_seed_gives_the_same_answer_again,
-            stop_sequences_end_the_text,
-            what_only_begins_like_a_stop_sequence_is_said,
-            prompts_of_token_ids,
-            token_ids_of_the_answer,
-            settings_are_taken_or_refused,
-            answers_follow_a_json_schema,
-            it_says_what_it_is,
-            its_tokenizer_counts_as_it_does,
-            messages_go_through_its_template,
             connections_are_kept,
-            a_full_context_is_no_length,
-            dropping_a_generation_frees_its_slot,
-            generations_run_side_by_side,
             a_reset_is_broken_whatever_came_before,
             a_frame_that_is_not_json_breaks_the_protocol,
             frames_cut_or_merged_anywhere_give_the_same_text,

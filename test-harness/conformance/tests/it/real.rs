@@ -47,26 +47,7 @@ async fn all(subject: &Subject) -> Vec<(&'static str, Support)> {
     if subject.sim.is_none() {
         cases::seeds_differ(subject).await;
     }
-    told!(
-        subject,
-        [
-            it_says_what_it_is,
-            a_generation_streams_to_its_end,
-            a_seed_gives_the_same_answer_again,
-            stop_sequences_end_the_text,
-            what_only_begins_like_a_stop_sequence_is_said,
-            prompts_of_token_ids,
-            token_ids_of_the_answer,
-            settings_are_taken_or_refused,
-            answers_follow_a_json_schema,
-            its_tokenizer_counts_as_it_does,
-            messages_go_through_its_template,
-            a_prompt_beyond_the_context_is_told,
-            a_full_context_is_no_length,
-            dropping_a_generation_frees_its_slot,
-            generations_run_side_by_side,
-        ]
-    )
+    of_any_server!(told!(subject,), [a_prompt_beyond_the_context_is_told])
 }
 
 /// The pinned llama.cpp; dropping it ends it.
