@@ -95,6 +95,7 @@ pub(crate) struct ReplicaTask {
     /// Where the present incarnation is reached.
     engine: Option<Arc<dyn Adapter>>,
     at: Option<Reach>,
+    /// While that serves.
     kv_cache: Option<KvCacheWatch>,
     /// The memory of the engine that runs, or is about to.
     hold: Option<Hold>,

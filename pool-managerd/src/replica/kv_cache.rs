@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapter_api::{Adapter, EngineError, Load};
-use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Site;
@@ -13,7 +12,6 @@ use super::Site;
 pub(super) type KvCacheWatch = AbortOnDropHandle<()>;
 
 const EVERY: Duration = Duration::from_secs(2);
-const LIMIT: Duration = Duration::from_secs(3);
 
 /// `[engine, engine_version, pool_id, replica_id]`, as the metric has them.
 pub(super) fn watch(site: Arc<Site>, engine: Arc<dyn Adapter>, of: [String; 4]) -> KvCacheWatch {
@@ -21,15 +19,13 @@ pub(super) fn watch(site: Arc<Site>, engine: Arc<dyn Adapter>, of: [String; 4]) 
     let shown = Shown { site, of };
     AbortOnDropHandle::new(tracker.spawn(async move {
         loop {
-            match timeout(LIMIT, engine.load()).await {
-                Ok(Ok(Load { kv_cache_usage: Some(usage), .. })) => shown.set(Some(usage)),
+            match engine.load().await {
+                Ok(Load { kv_cache_usage: Some(usage), .. }) => shown.set(Some(usage)),
                 // It never tells, so it is asked no more.
-                Ok(
-                    Ok(Load { kv_cache_usage: None, .. }) | Err(EngineError::Unsupported { .. }),
-                ) => {
+                Ok(Load { kv_cache_usage: None, .. }) | Err(EngineError::Unsupported { .. }) => {
                     return;
                 }
-                Ok(Err(_)) | Err(_) => shown.set(None),
+                Err(_) => shown.set(None),
             }
             tokio::time::sleep(EVERY).await;
         }
