@@ -8,6 +8,7 @@ mod idle;
 mod invariants;
 mod preempt;
 mod release;
+mod restore;
 mod swap;
 mod timers;
 mod view;
@@ -26,6 +27,9 @@ use crate::types::{
     Attempt, Class, DeviceId, ModelId, ReplicaId, TaskId, TaskSpec, TenantId, Timestamp,
 };
 
+pub use restore::{
+    SavedCounters, SavedEntry, SavedMeter, SavedQuota, SavedShares, SavedStanding, SavedTask,
+};
 pub use view::{Account, LaneView, Standing, SwapView, WaitReason};
 
 /// Owned by one task of the shell; see the crate's documentation.

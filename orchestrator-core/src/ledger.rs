@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{Class, ModelId, TenantId};
+use crate::core::{SavedCounters, SavedEntry, SavedMeter, SavedShares};
+use crate::types::{Class, ModelId, TenantId, Timestamp};
 
 /// Models whose replicas can serve each other's tasks, or take each other's place on a device; named
 /// by the smallest of them.
@@ -33,6 +34,14 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
+    fn saved(self) -> SavedMeter {
+        SavedMeter { counter: self.counter, carry: self.carry }
+    }
+
+    fn of(saved: SavedMeter) -> Self {
+        Self { counter: saved.counter, carry: saved.carry }
+    }
+
     fn charge(&mut self, cost: Cost, weight_milli: u32) {
         let divisor = i128::from(weight_milli.max(1));
         let total = cost.0 * 1_000 + self.carry;
@@ -87,6 +96,34 @@ pub(crate) struct Ledger {
 const SERVED: u64 = 1 << 63;
 
 impl Ledger {
+    pub(crate) fn save(&self, into: &mut SavedCounters) {
+        let entry = |(key, it): (&(Group, Class, TenantId), &Entry)| SavedEntry {
+            group: key.0,
+            class: key.1,
+            tenant: key.2,
+            meter: it.meter.saved(),
+            turn: it.turn,
+            charged: it.charged,
+            lifted: it.lifted,
+        };
+        into.entries = self.entries.iter().map(entry).collect();
+        into.left = self.left.iter().map(|(key, counter)| (key.0, key.1, *counter)).collect();
+        into.turns = self.turns;
+    }
+
+    pub(crate) fn restore(&mut self, saved: &SavedCounters) {
+        let entry = |it: &SavedEntry| Entry {
+            meter: Meter::of(it.meter),
+            turn: it.turn,
+            charged: it.charged,
+            lifted: it.lifted,
+        };
+        let key = |it: &SavedEntry| (it.group, it.class, it.tenant);
+        self.entries = saved.entries.iter().map(|it| (key(it), entry(it))).collect();
+        self.left = saved.left.iter().map(|it| ((it.0, it.1), it.2)).collect();
+        self.turns = saved.turns;
+    }
+
     pub(crate) fn entry(&self, group: Group, class: Class, tenant: TenantId) -> Entry {
         self.entries.get(&(group, class, tenant)).copied().unwrap_or_default()
     }
@@ -156,6 +193,15 @@ pub(crate) struct ClassShares {
 }
 
 impl ClassShares {
+    /// `served`: when each class was last served.
+    pub(crate) fn saved(&self, served: [Timestamp; 2]) -> SavedShares {
+        SavedShares { meters: self.meters.map(Meter::saved), left: self.left, served }
+    }
+
+    pub(crate) fn of(saved: SavedShares) -> Self {
+        Self { meters: saved.meters.map(Meter::of), left: saved.left }
+    }
+
     pub(crate) fn counter(&self, class: Class) -> u64 {
         self.meters[class.index()].counter
     }

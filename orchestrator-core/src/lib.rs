@@ -17,7 +17,10 @@ mod quota;
 mod ranked;
 mod types;
 
-pub use crate::core::{Account, Core, LaneView, Standing, SwapView, WaitReason};
+pub use crate::core::{
+    Account, Core, LaneView, SavedCounters, SavedEntry, SavedMeter, SavedQuota, SavedShares,
+    SavedStanding, SavedTask, Standing, SwapView, WaitReason,
+};
 pub use crate::decision::{Choice, DecisionRecord, DropReason};
 pub use crate::event::{
     Availability, Effect, Ending, Event, Footprint, QuotaKind, RejectReason, ReplicaStatus, Report,

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::core::SavedCounters;
 use crate::ledger::{ClassShares, Cost, Group, Ledger};
 use crate::policy::CoreConfig;
 use crate::ranked::{Arena, Key, Set};
@@ -333,6 +334,26 @@ impl Queue {
         for (model, group) in groups {
             self.models.entry(*model).or_default().group = Some(*group);
             self.groups.entry(*group).or_default().push(*model);
+        }
+        places.iter().for_each(|it| self.set_contender(*it, !self.is_held(it.tenant)));
+    }
+
+    pub(crate) fn saved_counters(&self) -> SavedCounters {
+        let shares = self.models.iter().map(|(id, it)| (*id, it.shares.saved(it.served)));
+        let mut saved = SavedCounters { shares: shares.collect(), ..SavedCounters::default() };
+        self.ledger.save(&mut saved);
+        saved
+    }
+
+    /// Puts every counter where it was, whoever waits now.
+    pub(crate) fn restore_counters(&mut self, saved: &SavedCounters) {
+        let places: Vec<Place> = self.lanes.keys().copied().collect();
+        places.iter().for_each(|it| self.set_contender(*it, false));
+        self.ledger.restore(saved);
+        for (model, shares) in &saved.shares {
+            let entry = self.models.entry(*model).or_default();
+            entry.shares = ClassShares::of(*shares);
+            entry.served = shares.served;
         }
         places.iter().for_each(|it| self.set_contender(*it, !self.is_held(it.tenant)));
     }

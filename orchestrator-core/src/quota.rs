@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::core::SavedQuota;
 use crate::policy::{OnExceed, Rate, TenantPolicy};
 use crate::types::{Micros, Timestamp};
 
@@ -30,6 +31,19 @@ struct Window {
 }
 
 impl Tenant {
+    pub(crate) fn saved(&self) -> SavedQuota {
+        SavedQuota {
+            requests_until: self.requests_until,
+            tokens: self.tokens.seconds.iter().copied().collect(),
+        }
+    }
+
+    pub(crate) fn restore(&mut self, saved: SavedQuota) {
+        self.requests_until = saved.requests_until;
+        self.tokens.sum = saved.tokens.iter().map(|it| it.1).sum();
+        self.tokens.seconds = saved.tokens.into();
+    }
+
     pub(crate) fn holds(&self) -> bool {
         self.policy.on_exceed == OnExceed::Hold
     }

@@ -29,6 +29,15 @@ pub(super) struct Suspicion {
 }
 
 impl Suspicion {
+    pub(super) fn of(crashes: u8, strikes: u8) -> Self {
+        Self { crashes, strikes }
+    }
+
+    /// Deaths, and those since the last token.
+    pub(super) fn counts(self) -> (u8, u8) {
+        (self.crashes, self.strikes)
+    }
+
     pub(super) fn must_run_alone(self) -> bool {
         0 < self.strikes || CRASHES_SUSPECT <= self.crashes
     }

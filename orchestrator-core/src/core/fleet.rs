@@ -176,9 +176,11 @@ impl Core {
             if *self.queue.route(place.route) == route {
                 continue;
             }
+            // In this order its tenant never stops to compete: leaving and coming back would move
+            // its counters.
+            let next = self.queue.push(model, route, (place.tenant, place.class), key, self.now);
             self.queue.remove(place, key);
-            let place = self.queue.push(model, route, (place.tenant, place.class), key, self.now);
-            self.task_mut(key.1).phase = super::Phase::Queued(place);
+            self.task_mut(key.1).phase = super::Phase::Queued(next);
         }
     }
 

@@ -10,7 +10,7 @@ use orchestrator_core::{
 };
 use proptest::prelude::*;
 
-use crate::script::CONFIG;
+use crate::script::{CONFIG, restarted};
 
 fn class() -> impl Strategy<Value = Class> {
     prop_oneof![Just(Class::Interactive), Just(Class::Batch)]
@@ -204,7 +204,7 @@ impl Shadow {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
-    // OC-CORE-1001, OC-CORE-1005, OC-CORE-1010, OC-CORE-1033
+    // OC-CORE-1001, OC-CORE-1005, OC-CORE-1010, OC-CORE-1033, OC-CORE-1045
     #[test]
     fn invariants_hold_after_arbitrary_events(
         script in prop::collection::vec((0..90_000_000_u64, event(), any::<bool>()), 1..150),
@@ -239,6 +239,16 @@ proptest! {
             assert_eq!(core.violations(), Vec::<String>::new(), "after {event:?}");
             assert!(core.queued() <= 12 + 16, "the queue is bounded");
         }
+        // I10: what is saved and restored is what there was.
+        let next = restarted(&core, config, Timestamp(now));
+        assert_eq!(next.violations(), Vec::<String>::new(), "after a restart");
+        for id in (0..=50).map(TaskId) {
+            assert_eq!(core.saved_task(id), next.saved_task(id));
+        }
+        for id in (0..3).map(TenantId) {
+            assert_eq!(core.saved_quota(id), next.saved_quota(id));
+        }
+        assert_eq!(core.saved_counters(), next.saved_counters());
     }
 }
 

@@ -67,12 +67,28 @@ pub(crate) fn run(config: CoreConfig, script: &str) -> (String, Core) {
             reason = "scripts name a few positive seconds"
         )]
         let now = Timestamp((seconds * 1_000_000.0) as u64);
-        for effect in core.apply(now, parse(event)) {
-            timeline.push_str(&format!("{at}: {}\n", show(&effect)));
+        if event == "restart" {
+            core = restarted(&core, config, now);
+        } else {
+            for effect in core.apply(now, parse(event)) {
+                timeline.push_str(&format!("{at}: {}\n", show(&effect)));
+            }
         }
         assert_eq!(core.violations(), Vec::<String>::new(), "after `{line}`");
     }
     (timeline, core)
+}
+
+/// Tasks and tenants that scripts use.
+const IDS: u32 = 50;
+
+/// The next life: it knows what was saved, and nothing of replicas and policies.
+pub(crate) fn restarted(core: &Core, config: CoreConfig, now: Timestamp) -> Core {
+    let mut next = Core::new(config);
+    let tasks = (0..=IDS).filter_map(|it| core.saved_task(TaskId(it.into())));
+    let quotas = (0..=IDS).map(TenantId).map(|it| (it, core.saved_quota(it)));
+    next.restore(now, tasks.collect(), quotas.collect(), &core.saved_counters());
+    next
 }
 
 struct Words<'a>(Vec<&'a str>);
