@@ -1,0 +1,110 @@
+//! Of what only SQL can bring about.
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::schema::{MIGRATIONS, version};
+use super::*;
+use crate::port::Admitted;
+
+/// The step that a next version might bring.
+const NEXT: &str = "ALTER TABLE task ADD COLUMN note TEXT; UPDATE task SET note = tenant;";
+
+fn admission(task: u64) -> Write {
+    Write::Admitted(Admitted {
+        task: TaskNo(task),
+        tenant: String::from("home"),
+        id: u128::from(task).to_be_bytes(),
+        session: None,
+        admitted_at_ms: 1,
+        request: bytes::Bytes::from(vec![b'r'; 4_096]),
+        state: bytes::Bytes::new(),
+    })
+}
+
+/// A closed journal of this version with one task, whose admission is in the log if `in_log`.
+fn place(in_log: bool) -> (TempDir, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    let mut journal = open(place.path(), Durability::Disk).unwrap();
+    journal.commit(&[admission(1)]).unwrap();
+    let path = journal.path.clone();
+    if in_log {
+        let keep = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        journal.connection.set_db_config(keep, true).unwrap();
+    }
+    (place, path)
+}
+
+/// OC-JRNL-6010: with all that is in it, also in its log.
+#[test]
+fn an_older_journal_is_migrated() {
+    for in_log in [false, true] {
+        let (_place, path) = place(in_log);
+        file::prepare(&path, &[MIGRATIONS[0], NEXT]).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        assert_eq!(version(&connection).unwrap(), 2);
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let note = connection.query_row("SELECT note FROM task", [], read);
+        assert_eq!(note.unwrap(), "home");
+        // And is a newer one to the program before.
+        drop(connection);
+        let refused = file::prepare(&path, &MIGRATIONS);
+        assert!(matches!(refused, Err(OpenError::Newer { found: 2, known: 1, .. })));
+    }
+}
+
+/// OC-JRNL-6010: a step that fails takes back those before it.
+#[test]
+fn a_failed_migration_changes_nothing() {
+    let (_place, path) = place(false);
+    let broken = "UPDATE task SET note = 1; UPDATE nothing SET nothing = 1;";
+    let refused = file::prepare(&path, &[MIGRATIONS[0], NEXT, broken]);
+    assert!(matches!(refused, Err(OpenError::Unusable { .. })));
+    let connection = Connection::open(&path).unwrap();
+    assert_eq!(version(&connection).unwrap(), 1);
+    assert!(connection.prepare("SELECT note FROM task").is_err());
+    drop(connection);
+    let journal = open(path.parent().unwrap(), Durability::Process).unwrap();
+    assert_eq!(journal.ledger.totals.last_task, TaskNo(1));
+}
+
+/// OC-JRNL-6010: a file that was being made when the process died is made again.
+#[test]
+fn a_half_made_journal_is_made_again() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("journal.new"), "half").unwrap();
+    let mut journal = open(place.path(), Durability::Process).unwrap();
+    journal.commit(&[admission(1)]).unwrap();
+    assert!(!place.path().join("journal.new").exists());
+}
+
+fn allow_pages(journal: &SqliteJournal, pages: i64) {
+    let sql = format!("PRAGMA max_page_count = {pages}");
+    journal.connection.query_row(&sql, [], |_| Ok(())).unwrap();
+}
+
+/// OC-JRNL-6021: the room is given free only for what may use it, and taken again by a sweep.
+/// OC-JRNL-6020: here it is the database that may not grow.
+#[test]
+fn the_reserve_is_for_ends() {
+    let place = tempfile::tempdir().unwrap();
+    let reserve = place.path().join("reserve");
+    let mut journal = open(place.path(), Durability::Process).unwrap();
+    assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 16 << 20);
+    allow_pages(&journal, 1);
+    let full = |journal: &mut SqliteJournal| {
+        let batch: Vec<_> = (1..=20).map(admission).collect();
+        matches!(journal.commit(&batch), Err(JournalError::Full))
+    };
+    assert!(full(&mut journal));
+    assert!(reserve.exists());
+    let batch: Vec<_> = (1..=20).map(admission).collect();
+    let refused = journal.commit_reserved(&batch);
+    assert!(matches!(refused, Err(JournalError::Full)));
+    assert!(!reserve.exists());
+    allow_pages(&journal, 1 << 20);
+    journal.commit_reserved(&batch).unwrap();
+    let keep = Retention { age_ms: u64::MAX, bytes: u64::MAX };
+    journal.sweep(keep, 0, 1).unwrap();
+    assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 16 << 20);
+}
