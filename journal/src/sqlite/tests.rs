@@ -123,6 +123,8 @@ fn the_reserve_is_for_ends() {
     let reserve = place.path().join("reserve");
     let mut journal = open(place.path(), Durability::Process).unwrap();
     assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 16 << 20);
+    journal.commit_reserved(&[]).unwrap();
+    assert!(reserve.exists(), "there was room");
     allow_pages(&journal, 1);
     let full = |journal: &mut SqliteJournal| {
         let batch: Vec<_> = (1..=20).map(admission).collect();
