@@ -1,6 +1,6 @@
 //! What orchestratord must not forget: tasks, their events, and named values.
 //!
-//! [`Journal`] is the port; SQLite stands behind it in [`sqlite`], and SQL stands nowhere else.
+//! [`Journal`] is the port; SQLite stands behind it in `sqlite.rs`, and SQL stands nowhere else.
 //! Documents are opaque bytes here. Which of them to write, and when, is orchestratord's matter.
 
 mod folder;

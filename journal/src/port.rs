@@ -196,6 +196,8 @@ pub enum JournalError {
     /// What is read is not what was written. Another try will not help.
     #[error("the journal is damaged")]
     Damaged(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Where the disk did not answer to a commit that was to wait for it, a restart may find the
+    /// commit nevertheless.
     #[error("the journal could not be used")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -1,5 +1,8 @@
 //! Of what only SQL can bring about.
 
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -78,6 +81,35 @@ fn a_half_made_journal_is_made_again() {
     assert!(!place.path().join("journal.new").exists());
 }
 
+/// OC-JRNL-6015: the same damage is found with time and not looked for without, however large the
+/// file is.
+#[test]
+fn the_check_is_bounded() {
+    let (_place, path) = place(false);
+    let mut journal = open(path.parent().unwrap(), Durability::Process).unwrap();
+    let tasks: Vec<_> = (2..=500).map(admission).collect();
+    journal.commit(&tasks).unwrap();
+    drop(journal);
+    let file = File::options().write(true).open(&path).unwrap();
+    let end = file.metadata().unwrap().len() - 4_096;
+    file.write_all_at(&[0xff; 4_096], end).unwrap();
+    let damaged = file::check(&path, Duration::MAX);
+    assert!(matches!(damaged, Err(OpenError::Damaged { .. })));
+    assert_eq!(file::check(&path, Duration::ZERO).unwrap(), 1);
+}
+
+/// OC-JRNL-6005: as SQLite says it; that a disk keeps it is not for a test to find out.
+#[test]
+fn only_disk_waits_for_the_disk() {
+    for (durability, expected) in [(Durability::Process, 1), (Durability::Disk, 2)] {
+        let place = tempfile::tempdir().unwrap();
+        let journal = open(place.path(), durability).unwrap();
+        let synchronous = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        let read = journal.connection.pragma_query_value(None, "synchronous", synchronous);
+        assert_eq!(read.unwrap(), expected);
+    }
+}
+
 fn allow_pages(journal: &SqliteJournal, pages: i64) {
     let sql = format!("PRAGMA max_page_count = {pages}");
     journal.connection.query_row(&sql, [], |_| Ok(())).unwrap();
@@ -91,6 +123,8 @@ fn the_reserve_is_for_ends() {
     let reserve = place.path().join("reserve");
     let mut journal = open(place.path(), Durability::Process).unwrap();
     assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 16 << 20);
+    journal.commit_reserved(&[]).unwrap();
+    assert!(reserve.exists(), "there was room");
     allow_pages(&journal, 1);
     let full = |journal: &mut SqliteJournal| {
         let batch: Vec<_> = (1..=20).map(admission).collect();

@@ -1,5 +1,7 @@
 //! What is written, and what is refused.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use journal::{Journal, JournalError, StoredEvents, TaskNo, Write};
 
@@ -159,4 +161,35 @@ fn a_forgotten_task_leaves_nothing() {
     assert_eq!(all_events(&journal, 1), []);
     assert_eq!(all_events(&journal, 3), []);
     assert_eq!(all_events(&journal, 2).len(), 1);
+}
+
+/// OC-JRNL-6007: while the writer writes, and moves rows from where they are being read.
+#[test]
+fn a_reader_sees_one_moment() {
+    const ROWS: u64 = 600;
+    let place = Place::new();
+    let mut journal = place.open();
+    journal.commit(&[admission(1)]).unwrap();
+    let mut reading = reader(&journal);
+    let returned = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for id in 1..=ROWS {
+                journal.commit(&[events(1, id, id, vec![b'x'; 16 << 10])]).unwrap();
+                returned.store(id, Ordering::SeqCst);
+            }
+        });
+        loop {
+            let expected = returned.load(Ordering::SeqCst);
+            let rows = reading.events(TaskNo(1), 0, usize::MAX).unwrap();
+            assert!(expected <= rows.len() as u64);
+            assert!(rows.iter().map(|it| it.first).eq(1..=rows.len() as u64));
+            let expected = returned.load(Ordering::SeqCst);
+            let task = reading.find("home", admitted(1).id).unwrap().unwrap();
+            assert!(expected <= task.last_event);
+            if expected == ROWS {
+                return;
+            }
+        }
+    });
 }

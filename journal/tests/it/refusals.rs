@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use journal::{Durability, Journal, OpenError};
+use journal::{Durability, Journal, JournalError, OpenError};
 
-use crate::rig::{Place, admission, end, events, open_tasks, value};
+use crate::rig::{Place, admission, admitted, end, events, open_tasks, reader, value};
 
 /// Every file but the lock, with its content.
 fn content(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -126,6 +126,20 @@ fn a_damaged_journal_with_a_log_is_left_alone() {
     assert!(matches!(refused(&copy), OpenError::Damaged { .. }));
     std::fs::copy(place.file("journal.db"), copy.file("journal.db")).unwrap();
     assert_eq!(open_tasks(&copy.open()), [300]);
+}
+
+/// OC-JRNL-6016: by whoever reads it then.
+#[test]
+fn damage_that_shows_later_is_told() {
+    let place = written();
+    let mut journal = place.open();
+    let size = std::fs::metadata(place.file("journal.db")).unwrap().len();
+    // All but the first page, which has the schema.
+    patch(&place, 4_096, &vec![0xff; usize::try_from(size).unwrap() - 4_096]);
+    let read = reader(&journal).find("home", admitted(1).id);
+    assert!(matches!(read, Err(JournalError::Damaged(_))), "{read:?}");
+    let written = journal.commit(&[admission(201)]);
+    assert!(matches!(written, Err(JournalError::Damaged(_))), "{written:?}");
 }
 
 /// OC-JRNL-6014: while it is open, when all its files are there.

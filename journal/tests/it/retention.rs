@@ -1,8 +1,8 @@
 //! What is removed, and that its room is used again.
 
-use journal::{Journal, Retention, Swept, TaskNo};
+use journal::{Journal, Retention, Swept, TaskNo, Write};
 
-use crate::rig::{Place, admission, all_events, end, events, open_tasks, reader};
+use crate::rig::{Place, admission, admitted, all_events, end, events, open_tasks, reader};
 
 const FOR_EVER: Retention = Retention { age_ms: u64::MAX, bytes: u64::MAX };
 
@@ -65,7 +65,9 @@ fn room_is_used_again() {
     for round in 1..=20 {
         for _ in 0..20 {
             task += 1;
-            journal.commit(&[admission(task)]).unwrap();
+            let mut large = admitted(task);
+            large.request = vec![b'x'; 100_000].into();
+            journal.commit(&[Write::Admitted(large)]).unwrap();
             for id in 1..=10 {
                 journal.commit(&[events(task, id, id, vec![b'x'; 20_000])]).unwrap();
             }
