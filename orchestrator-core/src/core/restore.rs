@@ -2,8 +2,9 @@
 
 use super::{Core, Phase, Task, crash};
 use crate::event::Usage;
+use crate::policy::TenantPolicy;
 use crate::predict::Start;
-use crate::types::{Class, ModelId, TaskId, TaskSpec, TenantId, Timestamp};
+use crate::types::{Class, Micros, ModelId, TaskId, TaskSpec, TenantId, Timestamp};
 
 /// An open task. What ran comes back as one that waits, with the tokens it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +101,13 @@ impl Core {
         })
     }
 
+    /// Whether the tenant's use of its limits must be saved.
+    #[must_use]
+    pub fn is_limited(&self, tenant: TenantId) -> bool {
+        let limits = |it: &TenantPolicy| it.requests.is_some() || it.tokens_per_min.is_some();
+        self.tenants.get(&tenant).is_some_and(|it| limits(&it.policy))
+    }
+
     #[must_use]
     pub fn saved_quota(&self, tenant: TenantId) -> SavedQuota {
         self.tenants.get(&tenant).map_or_else(SavedQuota::default, |it| it.saved())
@@ -133,7 +141,12 @@ impl Core {
     fn restore_task(&mut self, saved: SavedTask) {
         let SavedTask { spec, admitted, standing } = saved;
         let (id, model, tenant) = (spec.task, spec.model, spec.tenant);
-        let due = admitted.after(spec.deadline.unwrap_or(self.config.class(spec.class).patience));
+        // What had begun goes first in its lane: a stream that stands still is worse than a late start.
+        let wait = match standing.attempts {
+            0 => spec.deadline.unwrap_or(self.config.class(spec.class).patience),
+            _ => Micros(0),
+        };
+        let due = admitted.after(wait);
         let suspicion = crash::Suspicion::of(standing.crashes, standing.strikes);
         self.last_task = self.last_task.max(Some(id));
         let phase = if suspicion.must_run_alone() {

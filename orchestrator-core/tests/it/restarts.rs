@@ -66,6 +66,7 @@ fn a_task_that_ran_goes_on_with_its_tokens_and_a_new_attempt() {
         "
         0 ready r1 m1
         1 submit t1 m1
+        1 submit t2 m1 deadline=20
         2 progress t1 r1 out=5
         3 restart
         3 ready r1 m1
@@ -74,8 +75,10 @@ fn a_task_that_ran_goes_on_with_its_tokens_and_a_new_attempt() {
         expect![[r#"
             1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
             1: dispatch t1 on r1 attempt 1
+            1: admitted t2 at 0, starts in 1.0s (p90 1.8s)
             3: dispatch t1 on r1 attempt 2 after 5 tokens
             5: ended t1: Completed
+            5: dispatch t2 on r1 attempt 1
         "#]],
     );
 }
