@@ -8,7 +8,7 @@ use api_types::{Detail, ErrorCode, TaskRequest};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-pub(crate) use context::prepare;
+pub(crate) use context::{Parts, job, prepare};
 pub(crate) use validate::{parse, validate};
 
 /// Why a request became no job.
@@ -24,7 +24,7 @@ impl Refusal {
         Self { code, message: message.into(), details: Vec::new() }
     }
 
-    fn invalid(details: Vec<Detail>) -> Self {
+    pub(crate) fn invalid(details: Vec<Detail>) -> Self {
         let message = details.first().map_or_else(String::new, |it| {
             let at = if it.pointer.is_empty() { "the body" } else { &it.pointer };
             format!("{at}: found {}, expected {}", it.found, it.expected)
@@ -38,7 +38,6 @@ pub(crate) struct Valid {
     pub(crate) id: Uuid,
     /// With every default that does not depend on the fleet.
     pub(crate) request: TaskRequest,
-    pub(crate) seed: u32,
     /// The caller has chosen it.
     pub(crate) seed_named: bool,
     /// The stream is asked for in the same request.

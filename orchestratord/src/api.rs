@@ -32,6 +32,7 @@ use tower::{Service, ServiceBuilder};
 
 use crate::driver::Handle;
 use crate::fleet::FleetWatch;
+use crate::journal::{Archive, Outbox};
 use crate::stream::reader::ReaderConfig;
 use crate::telemetry::Telemetry;
 use crate::tenants::Tenants;
@@ -45,7 +46,11 @@ pub(crate) struct Shared {
     pub(crate) fleet: FleetWatch,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) guard: Guard,
-    pub(crate) tenants: Tenants,
+    pub(crate) tenants: Arc<Tenants>,
+    /// Ended tasks that are no longer in memory; `None` where tasks are kept in memory only.
+    pub(crate) archive: Option<Archive>,
+    /// Where new tasks are written.
+    pub(crate) outbox: Option<Outbox>,
     pub(crate) settings: Settings,
     pub(crate) sampler_profiles: Vec<SamplerProfile>,
 }

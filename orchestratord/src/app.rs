@@ -3,16 +3,19 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use ::journal::Retention;
 use config_schema::{Config, ManagerRef};
 use http_shell::{BindError, Credentials, Guard, ServeLimits};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, App, Settings, Shared};
+use crate::clock::Clock;
 use crate::driver::{self, Command, Handle};
 use crate::fleet::{Commander, Directory, follow};
+use crate::journal::{self, JournalStartError, Opened, WriterConfig, Writing, epoch};
 use crate::telemetry::Telemetry;
 use crate::tenants::Tenants;
 
@@ -21,6 +24,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error(transparent)]
+    Journal(#[from] JournalStartError),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error("cannot read the token of {url} from `{path}`")]
@@ -37,13 +42,8 @@ pub struct Server {
     followers: Vec<tokio::task::JoinHandle<()>>,
     driver: tokio::task::JoinHandle<()>,
     tracker: TaskTracker,
+    writing: Option<Writing>,
     drain: Duration,
-}
-
-/// Raised by each start: what commanded before, or runs on beside us, is refused from now on.
-fn epoch() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Binds and serves. Must be called inside a tokio runtime.
@@ -52,52 +52,70 @@ fn epoch() -> u64 {
 /// A token file that cannot be read, then an address that cannot be bound; nothing runs then.
 pub async fn start(config: &Config) -> Result<Server, StartError> {
     let tokens = config.pool_managers.iter().map(token).collect::<Result<Vec<_>, _>>()?;
+    let mut opened = Opened::open(&config.journal)?;
     let listeners = http_shell::bind(&config.bind.addresses()).await?;
     let addresses: Vec<SocketAddr> =
         listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
 
     let telemetry = Arc::new(Telemetry::new());
-    let tracker = TaskTracker::new();
+    let (tracker, clock) = (TaskTracker::new(), Clock::start());
     let models = config.model_costs.iter().map(|it| it.id.clone());
-    let epoch = epoch();
+    let epoch = match &mut opened {
+        Some(opened) => opened.next_epoch(clock)?,
+        None => epoch(clock, 0),
+    };
     let commanders =
         config.pool_managers.iter().zip(&tokens).map(|(manager, token)| {
             Arc::new(Commander::new(&manager.url, token.as_deref(), epoch))
         });
     let directory = Directory::new(commanders.collect(), models, config.swap.idle_ttl_ms);
-    let (driver, handle) =
-        driver::build(config, directory, Arc::clone(&telemetry), tracker.clone());
+    let tenants = Arc::new(Tenants::new(config));
+    let (outbox, inbox) = opened.is_some().then(journal::outbox).unzip();
+    let (mut driver, handle) = driver::build(
+        config,
+        directory,
+        Arc::clone(&telemetry),
+        (tracker.clone(), clock),
+        (Arc::clone(&tenants), outbox.clone()),
+    );
+    if let Some(opened) = &mut opened {
+        driver.restore(opened)?;
+    }
+    let writer = WriterConfig {
+        retention: Retention { age_ms: config.retention.ttl_ms, bytes: config.retention.bytes },
+        clock,
+        fleet: driver.fleet(),
+        driver: handle.clone(),
+        telemetry: Arc::clone(&telemetry),
+    };
+    let writing = opened.zip(outbox.clone().zip(inbox));
+    let (archive, writing) =
+        writing.map(|(opened, box_)| opened.start(box_, writer, Arc::clone(&tenants))).unzip();
     let app = App::new(Shared {
         driver: handle.clone(),
         fleet: driver.fleet(),
         telemetry,
         guard: guard(config, &addresses),
-        tenants: Tenants::new(config),
+        tenants,
+        archive,
+        outbox,
         settings: Settings::new(config),
         sampler_profiles: config.sampler_profiles.clone(),
     });
     let driver = tracker.spawn(driver.run());
-    let followers = config.pool_managers.iter().zip(tokens).enumerate().map(|(index, it)| {
-        let (manager, token) = it;
-        tracker.spawn(follow(index, manager.url.clone(), token, handle.clone()))
-    });
+    let followers = followers(config, tokens, &handle, &tracker);
     let stop = CancellationToken::new();
-    let limits = ServeLimits {
-        // Some room above the limit, so that a head just over it gets our own answer.
-        header_bytes: config.limits.header_bytes * 2,
-        header_timeout: Duration::from_millis(config.limits.header_timeout_ms),
-        connections: config.limits.connections,
-        write_stall: Duration::from_millis(config.stream.write_stall_ms),
-    };
-    let serving = http_shell::serve(listeners, api::service(app), limits, stop.clone(), FAREWELL);
+    let serving =
+        http_shell::serve(listeners, api::service(app), limits(config), stop.clone(), FAREWELL);
     Ok(Server {
         addresses,
-        followers: followers.collect(),
+        followers,
         serving: tracker.spawn(serving),
         driver,
         handle,
         stop,
         tracker,
+        writing,
         drain: Duration::from_millis(config.drain_ms),
     })
 }
@@ -109,8 +127,9 @@ impl Server {
         let _panicked = (&mut self.driver).await;
     }
 
-    /// Admits nothing more, lets open tasks finish for at most the configured drain time or until
-    /// `hurry` resolves, ends the rest with `SHUTTING_DOWN`, then closes connections.
+    /// Admits nothing more, lets what runs finish for at most the configured drain time or until
+    /// `hurry` resolves, then closes connections. What the journal has goes on in the next life; what
+    /// is in memory only may finish, too, and is ended with `SHUTTING_DOWN` in the end.
     pub async fn shut_down(self, hurry: impl Future<Output = ()>) {
         self.handle.send(Command::ShutDown).await;
         tokio::select! {
@@ -126,12 +145,38 @@ impl Server {
         self.tracker.close();
         // Attempts that still confirm a slot have nobody to tell.
         let _driven = self.driver.await;
+        if let Some(writing) = self.writing {
+            writing.finish().await;
+        }
     }
 
     async fn idle(&self) {
-        while !self.handle.queue().await.lanes.is_empty() {
+        while !self.handle.is_idle().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+fn followers(
+    config: &Config,
+    tokens: Vec<Option<String>>,
+    driver: &Handle,
+    tracker: &TaskTracker,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let managers = config.pool_managers.iter().zip(tokens).enumerate();
+    let followed = managers.map(|(index, (manager, token))| {
+        tracker.spawn(follow(index, manager.url.clone(), token, driver.clone()))
+    });
+    followed.collect()
+}
+
+fn limits(config: &Config) -> ServeLimits {
+    ServeLimits {
+        // Some room above the limit, so that a head just over it gets our own answer.
+        header_bytes: config.limits.header_bytes * 2,
+        header_timeout: Duration::from_millis(config.limits.header_timeout_ms),
+        connections: config.limits.connections,
+        write_stall: Duration::from_millis(config.stream.write_stall_ms),
     }
 }
 

@@ -64,6 +64,8 @@ enum Outcome {
     Completed,
     /// The stream was closed by somebody else: a cancel or a shutdown.
     Closed,
+    /// The daemon ends; the task does not.
+    Suspended,
     /// The core wants the slot for another task.
     Preempted,
     /// The engine never took the request.
@@ -85,6 +87,7 @@ pub(crate) async fn run(attempt: Attempt) {
     let outcome = attempt.generate(started).await;
     let (report, slot_free) = match &outcome {
         Outcome::Completed => (Report::Completed, true),
+        Outcome::Suspended => return,
         Outcome::Closed => (Report::Failed, false),
         Outcome::Preempted => {
             attempt.record.update(|stream| attempt.make_way(stream));
@@ -94,7 +97,7 @@ pub(crate) async fn run(attempt: Attempt) {
             attempt.log_failure(&error.to_string(), "engine did not take the request");
             attempt.record.update(|stream| {
                 if attempt.is_current(stream) {
-                    stream.progress.state = State::Queued;
+                    stream.enter(State::Queued);
                     stream.progress.placement = None;
                 }
             });
@@ -156,6 +159,8 @@ impl Attempt {
     fn interruption(&self, stream: &Stream) -> Option<Outcome> {
         if stream.log.is_closed() || !self.is_current(stream) {
             Some(Outcome::Closed)
+        } else if stream.suspended {
+            Some(Outcome::Suspended)
         } else if stream.stopping {
             Some(Outcome::Preempted)
         } else {
@@ -169,7 +174,7 @@ impl Attempt {
             return;
         }
         stream.stopping = false;
-        stream.progress.state = State::Preempted;
+        stream.enter(State::Preempted);
         stream.progress.placement = None;
         stream.progress.preemptions += 1;
         if stream.log.last_id() != 0 {

@@ -9,16 +9,16 @@ mod explain;
 mod handle;
 mod policy;
 mod positions;
+mod saving;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::{Swap, SwapDirection};
-use config_schema::Config;
+use config_schema::{Config, Retention};
 use orchestrator_core::{
-    Availability, Core, Event, Micros, PoolId, ReplicaId, ReplicaStatus, SwapView, TaskId,
-    Timestamp,
+    Availability, Core, Event, PoolId, ReplicaId, ReplicaStatus, SwapView, TaskId, Timestamp,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -28,9 +28,12 @@ pub(crate) use endings::{admission, close_failed, close_with_end, rejection};
 pub(crate) use handle::{Command, Handle, Leavings, QueuePicture, Submission, SubmitReply};
 
 use crate::attempt::AttemptConfig;
+use crate::clock::Clock;
 use crate::fleet::{Directory, FleetChange, FleetWatch};
+use crate::journal::Outbox;
 use crate::task::{Finished, Store, TaskRecord};
 use crate::telemetry::Telemetry;
+use crate::tenants::Tenants;
 
 /// Commands that may wait for the driver. Each holds a request or an attempt that waits for it, and
 /// those are bounded by connections and slots; past this they wait to send.
@@ -39,12 +42,21 @@ const COMMANDS_MAX: usize = 4_096;
 /// Commands taken before the timers are looked at again.
 const BATCH: usize = 256;
 
+/// Ended tasks that stay in memory where the journal has them all.
+const RECENT: Retention = Retention { ttl_ms: 60_000, bytes: 16 << 20, tasks: 1_000 };
+
+/// How often the counters of fairness are written, at most.
+const COUNTERS_EVERY: Duration = Duration::from_secs(1);
+
 /// How often waiting tasks' places are refreshed, at most.
 const POSITIONS_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Driver {
     core: Core,
-    started: Instant,
+    clock: Clock,
+    tenants: Arc<Tenants>,
+    /// Where durable tasks are written.
+    outbox: Option<Outbox>,
     commands: mpsc::Receiver<Command>,
     store: Store,
     /// Records of tasks that are queued or running, by the core's id.
@@ -58,6 +70,8 @@ pub(crate) struct Driver {
     /// When the tasks of a pool that drains are handed back.
     drains: BTreeMap<PoolId, Instant>,
     positions_due: Option<Instant>,
+    /// When the counters of fairness are to be written.
+    counters_due: Option<Instant>,
     next_task: u64,
     attempts: AttemptConfig,
     handle: Handle,
@@ -73,23 +87,31 @@ pub(crate) fn build(
     config: &Config,
     directory: Directory,
     telemetry: Arc<Telemetry>,
-    tracker: TaskTracker,
+    (tracker, clock): (TaskTracker, Clock),
+    (tenants, outbox): (Arc<Tenants>, Option<Outbox>),
 ) -> (Driver, Handle) {
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let store = Store::default();
     let handle = Handle::new(sender, store.clone(), tracker.clone());
+    let limits = match outbox {
+        None => config.retention,
+        Some(_) => Retention { ttl_ms: config.retention.ttl_ms.min(RECENT.ttl_ms), ..RECENT },
+    };
     let driver = Driver {
-        core: policy::core(config, &directory),
-        started: Instant::now(),
+        core: policy::core(config, &directory, clock.now()),
+        clock,
+        tenants,
+        outbox,
         commands,
         store,
         open: HashMap::new(),
-        finished: Finished::new(config.retention),
+        finished: Finished::new(limits),
         directory,
         loading: BTreeSet::new(),
         leaving: BTreeSet::new(),
         drains: BTreeMap::new(),
         positions_due: None,
+        counters_due: None,
         next_task: 0,
         attempts: AttemptConfig::new(config),
         handle: handle.clone(),
@@ -171,6 +193,10 @@ impl Driver {
                 let busy = self.directory.replica_ids().map(|it| (it, self.core.busy_slots(it)));
                 let _gone = reply.send(busy.collect());
             }
+            Command::NotStored(record) => self.not_stored(&record),
+            Command::Idle { reply } => {
+                let _gone = reply.send(self.is_idle());
+            }
             Command::ShutDown => self.shutting_down = true,
             Command::EndAll => self.end_all(),
             Command::Stop => {}
@@ -190,6 +216,9 @@ impl Driver {
     }
 
     fn apply(&mut self, event: Event) {
+        if self.outbox.is_some() && moves_counters(&event) {
+            self.counters_due.get_or_insert(Instant::now() + COUNTERS_EVERY);
+        }
         let effects = self.core.apply(self.now(), event);
         for effect in effects {
             self.perform_effect(effect);
@@ -257,24 +286,27 @@ impl Driver {
         if self.positions_due.is_some_and(|it| it <= now) {
             self.refresh_positions();
         }
+        if self.counters_due.is_some_and(|it| it <= now) {
+            self.save_counters();
+        }
         while let Some(record) = self.finished.pop_excess(now) {
             self.store.remove(&record);
         }
     }
 
     fn next_wakeup(&self) -> Option<Instant> {
-        let core = self.core.next_wakeup().map(|it| self.started + Duration::from_micros(it.0));
+        let core = self.core.next_wakeup().map(|it| self.clock.instant(it));
         let leaving = self.leaving.first().map(|(at, _)| *at);
         let drain = self.drains.values().min().copied();
-        [core, leaving, drain, self.positions_due].into_iter().flatten().min()
+        [core, leaving, drain, self.positions_due, self.counters_due].into_iter().flatten().min()
     }
 
     fn now(&self) -> Timestamp {
-        let elapsed = self.started.elapsed();
-        Timestamp(micros(elapsed).0)
+        self.clock.now()
     }
 }
 
-fn micros(span: Duration) -> Micros {
-    Micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+/// Whether somebody may be charged for something.
+fn moves_counters(event: &Event) -> bool {
+    matches!(event, Event::Submitted(_) | Event::Progress { .. } | Event::Finished { .. })
 }

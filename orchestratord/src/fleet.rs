@@ -297,12 +297,12 @@ impl Directory {
         self.entries.insert(id, Known { endpoint, entry });
     }
 
-    fn model_id(&mut self, name: &str) -> ModelId {
+    pub(crate) fn model_id(&mut self, name: &str) -> ModelId {
         let next = ModelId(small(self.model_ids.len()));
         *self.model_ids.entry(name.to_owned()).or_insert(next)
     }
 
-    fn pool_id(&mut self, name: &str) -> PoolId {
+    pub(crate) fn pool_id(&mut self, name: &str) -> PoolId {
         let next = PoolId(small(self.pool_ids.len()));
         *self.pool_ids.entry(name.to_owned()).or_insert(next)
     }

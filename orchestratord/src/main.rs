@@ -85,7 +85,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let mut server = orchestratord::start(config).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), profile = ?config.profile,
-        listen = ?server.addresses, metrics = "/metrics", durability = "memory", "serving"
+        listen = ?server.addresses, metrics = "/metrics", durability = config.journal.durability.as_str(), "serving"
     );
     let mut stop = async || {
         tokio::select! {

@@ -5,24 +5,24 @@
 
 mod job;
 mod store;
+mod stream;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
-use api_types::{
-    ErrorEnvelope, FinishReason, Metrics, Queued, QueuedReason, Task, TaskPlacement, TaskState,
-    TaskTimings, TaskUsage,
-};
+use api_types::{Priority, Task, TaskUsage};
 use bytes::Bytes;
-use orchestrator_core::{DecisionRecord, TaskId};
-use tokio::time::Instant;
+use orchestrator_core::{TaskId, Timestamp};
 use uuid::Uuid;
 
 pub(crate) use job::{Input, Job};
 pub(crate) use store::{Finished, Store};
+use stream::Waiting;
+pub(crate) use stream::{Progress, State, Stored, Stream, Unwritten};
 
+use crate::clock::{Clock, micros};
 use crate::driver::Leavings;
-use crate::stream::frame;
+use crate::journal::Outbox;
 use crate::stream::log::Log;
 use crate::tenants::Tenant;
 
@@ -33,141 +33,158 @@ pub(crate) struct TaskRecord {
     pub(crate) tenant: Tenant,
     pub(crate) job: Job,
     pub(crate) correlation_id: String,
-    pub(crate) admitted_at: Instant,
+    pub(crate) admitted: Timestamp,
+    pub(crate) clock: Clock,
     /// Where a reader that leaves is reported.
     leavings: Leavings,
+    /// Where it is written; `None`: it is kept in memory only.
+    outbox: Option<Outbox>,
     stream: Mutex<Stream>,
-}
-
-/// What changes while a task lives.
-pub(crate) struct Stream {
-    pub(crate) log: Log,
-    pub(crate) progress: Progress,
-    /// Open readers. A task without any may be cancelled after its grace.
-    pub(crate) readers: u32,
-    /// Readers that wait for more.
-    waiting: Vec<Waker>,
-    /// The attempt, to be told that the stream was closed by somebody else or that it must stop.
-    attempt_waker: Option<Waker>,
-    /// The current attempt must make way for another task.
-    pub(crate) stopping: bool,
-    queued: Option<Bytes>,
-    queued_version: u64,
-    queued_as: Option<(u64, QueuedReason, Option<u32>)>,
-    metrics: Option<(Instant, Bytes)>,
-}
-
-/// State, places and times of a task. Terminal states are entered by closing the log only.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    pub(crate) state: State,
-    pub(crate) attempt: u32,
-    pub(crate) placement: Option<Arc<TaskPlacement>>,
-    /// At admission.
-    pub(crate) queue_position: u64,
-    pub(crate) predicted_start_ms: u64,
-    pub(crate) predicted_start_p90_ms: u64,
-    pub(crate) timings: TaskTimings,
-    pub(crate) usage: TaskUsage,
-    pub(crate) finish_reason: Option<FinishReason>,
-    pub(crate) error: Option<Box<ErrorEnvelope>>,
-    /// How often it had to make way.
-    pub(crate) preemptions: u32,
-    /// When the last token must have come.
-    pub(crate) deadline: Option<Instant>,
-    /// Why it went where it went; the newest last.
-    pub(crate) decisions: Vec<DecisionRecord>,
-}
-
-/// Choices of a replica that are kept for one task; the oldest go first.
-const DECISIONS_MAX: usize = 64;
-
-impl Progress {
-    pub(crate) fn decided(&mut self, decision: DecisionRecord) {
-        if self.decisions.len() == DECISIONS_MAX {
-            self.decisions.remove(0);
-        }
-        self.decisions.push(decision);
-    }
-
-    /// Whether the replica of the current attempt is known to hold the session's cache.
-    pub(crate) fn kv_warmth(&self) -> bool {
-        self.decisions.last().is_some_and(|it| it.warm)
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum State {
-    #[default]
-    Queued,
-    Running,
-    /// Stopped for another task; waits to go on.
-    Preempted,
-    Ended(TaskState),
-}
-
-impl State {
-    pub(crate) fn wire(self) -> TaskState {
-        match self {
-            Self::Queued => TaskState::Queued,
-            Self::Running => TaskState::Running,
-            Self::Preempted => TaskState::Preempted,
-            Self::Ended(state) => state,
-        }
-    }
 }
 
 impl TaskRecord {
     pub(crate) fn new(id: Uuid, core_id: TaskId, job: Job, caller: Caller) -> Self {
-        let admitted_at = Instant::now();
-        let deadline = job.deadline.map(|it| admitted_at + it);
+        let Caller { tenant, correlation_id, leavings, clock, admitted, outbox } = caller;
+        let stored = if outbox.is_some() { Stored::NotYet } else { Stored::Yes };
+        let deadline = job.deadline.map(|it| clock.instant(admitted.after(micros(it))));
         Self {
             id,
             core_id,
-            tenant: caller.tenant,
+            tenant,
             job,
-            correlation_id: caller.correlation_id,
-            admitted_at,
-            leavings: caller.leavings,
-            stream: Mutex::new(Stream {
-                log: Log::default(),
-                progress: Progress { deadline, ..Progress::default() },
-                readers: 0,
-                waiting: Vec::new(),
-                attempt_waker: None,
-                stopping: false,
-                queued: None,
-                queued_version: 0,
-                queued_as: None,
-                metrics: None,
-            }),
+            correlation_id,
+            admitted,
+            clock,
+            leavings,
+            stream: Mutex::new(Stream::new(stored, deadline)),
+            outbox,
         }
+    }
+
+    /// The task that a journal has, with its events; readers see all of them. What ran waits again.
+    pub(crate) fn restored(
+        id: Uuid,
+        core_id: TaskId,
+        job: Job,
+        caller: Caller,
+        (log, progress): (Log, Progress),
+    ) -> Self {
+        let record = Self::new(id, core_id, job, caller);
+        {
+            let mut stream = record.lock();
+            stream.stored = Stored::Yes;
+            stream.taken = log.last_id();
+            let deadline = stream.progress.deadline;
+            stream.log = log;
+            stream.progress = Progress { deadline, ..progress };
+        }
+        record
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Stream> {
         self.stream.lock().expect("a panic while appending ends the process")
     }
 
-    /// Changes an open stream and wakes its readers; does nothing to a closed one and says so.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut Stream)) -> bool {
+    /// Changes an open stream; does nothing to a closed one and says so. Readers are woken, or the
+    /// writer is told, who wakes them when the journal has it.
+    pub(crate) fn update(self: &Arc<Self>, change: impl FnOnce(&mut Stream)) -> bool {
         let mut stream = self.lock();
         if stream.log.is_closed() {
             return false;
         }
+        let before = stream.log.last_id();
         change(&mut stream);
         let closed = stream.log.is_closed();
         let attempt = if closed { stream.attempt_waker.take() } else { None };
-        // Woken after the lock is gone; in the common case there is one reader.
-        let first = stream.waiting.pop();
-        let others = if stream.waiting.is_empty() {
-            // Keeps its memory: a token costs no allocation.
-            Vec::new()
-        } else {
-            std::mem::take(&mut stream.waiting)
+        let to_write = before < stream.log.last_id() || stream.changed;
+        let told = match &self.outbox {
+            Some(outbox) if to_write => {
+                if !std::mem::replace(&mut stream.queued_for_writing, true) {
+                    outbox.changed(Arc::clone(self));
+                }
+                Waiting::default()
+            }
+            Some(_) => stream.waiting(),
+            None => {
+                stream.changed = false;
+                stream.log.show(u64::MAX);
+                stream.waiting()
+            }
         };
         drop(stream);
-        first.into_iter().chain(others).chain(attempt).for_each(Waker::wake);
+        told.wake();
+        attempt.into_iter().for_each(Waker::wake);
         true
+    }
+
+    /// Takes out what is to be written: the writer's alone.
+    pub(crate) fn take_unwritten(&self) -> Unwritten {
+        let mut stream = self.lock();
+        stream.queued_for_writing = false;
+        let changed = std::mem::take(&mut stream.changed);
+        let first = stream.taken + 1;
+        let (events, last) = stream.log.after(first - 1);
+        let events = Bytes::copy_from_slice(events);
+        stream.taken = last;
+        let ended = stream.log.is_closed();
+        Unwritten { events, first, last, changed, ended }
+    }
+
+    /// As [`Self::take_unwritten`], with what was taken before and could not be written.
+    pub(crate) fn take_again(&self) -> Unwritten {
+        {
+            let mut stream = self.lock();
+            stream.taken = stream.log.last_shown();
+        }
+        Unwritten { changed: true, ..self.take_unwritten() }
+    }
+
+    /// The journal has it, and its events up to `last`.
+    pub(crate) fn written(&self, last: u64) {
+        let mut stream = self.lock();
+        stream.stored = Stored::Yes;
+        stream.log.show(last);
+        let told = stream.waiting();
+        drop(stream);
+        told.wake();
+    }
+
+    /// The journal will never have it.
+    pub(crate) fn not_written(&self) {
+        let mut stream = self.lock();
+        stream.stored = Stored::Never;
+        let told = stream.waiting();
+        drop(stream);
+        told.wake();
+    }
+
+    /// Resolves once the journal has the task; false if it never will.
+    pub(crate) async fn stored(&self) -> bool {
+        self.until(|stream| match stream.stored {
+            Stored::NotYet => None,
+            Stored::Yes => Some(true),
+            Stored::Never => Some(false),
+        })
+        .await
+    }
+
+    /// Resolves once its readers see that a task which has ended is over.
+    pub(crate) async fn over(&self) {
+        self.until(|stream| (!stream.log.is_closed() || stream.log.is_over()).then_some(())).await;
+    }
+
+    async fn until<T>(&self, holds: impl Fn(&Stream) -> Option<T>) -> T {
+        std::future::poll_fn(|cx| {
+            let mut stream = self.lock();
+            match holds(&stream) {
+                Some(found) => Poll::Ready(found),
+                None => {
+                    stream.wait(cx.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
 
     /// Tells the current attempt to stop, if that is `attempt`.
@@ -181,11 +198,22 @@ impl TaskRecord {
         }
     }
 
+    /// Stops here; the next life of the daemon goes on with it.
+    pub(crate) fn suspend(&self) {
+        let mut stream = self.lock();
+        stream.suspended = true;
+        let told = stream.waiting();
+        let attempt = stream.attempt_waker.take();
+        drop(stream);
+        told.wake();
+        attempt.into_iter().for_each(Waker::wake);
+    }
+
     /// A reader joins; returns how long the log is, and the version of the current `queued` event.
     pub(crate) fn joined(&self) -> (usize, u64) {
         let mut stream = self.lock();
         stream.readers += 1;
-        (stream.log.bytes().len(), stream.queued_version)
+        (stream.log.shown().len(), stream.queued_version)
     }
 
     /// A reader is gone. The last one starts the clock of `on_disconnect`.
@@ -204,8 +232,52 @@ impl TaskRecord {
         matches!(self.job.input, Input::Texts(_) | Input::Documents { .. })
     }
 
+    /// Since it was admitted.
+    pub(crate) fn waited_ms(&self) -> u64 {
+        self.clock.now().since(self.admitted).0 / 1_000
+    }
+
+    /// Lost if the daemon dies.
+    pub(crate) fn is_ephemeral(&self) -> bool {
+        self.outbox.is_none()
+    }
+
+    /// As readers know it.
     pub(crate) fn view(&self) -> Task {
         let stream = self.lock();
+        let task = self.seen(&stream);
+        Task {
+            text: (0 < task.usage.tokens_out).then(|| stream.log.text_shown()),
+            result: self.is_computed().then(|| stream.log.result()).flatten(),
+            ..task
+        }
+    }
+
+    fn seen(&self, stream: &Stream) -> Task {
+        let (tokens_out, ending) = (stream.log.tokens_shown(), stream.is_ending());
+        Task {
+            state: stream.state(),
+            usage: TaskUsage { tokens_out, ..stream.progress.usage },
+            finish_reason: stream.progress.finish_reason.filter(|_| !ending),
+            error: stream.progress.error.as_deref().filter(|_| !ending).cloned(),
+            ..self.outline(stream)
+        }
+    }
+
+    /// As a list of tasks has it.
+    pub(crate) fn listed(&self) -> Listed {
+        let stream = self.lock();
+        let task = self.seen(&stream);
+        let session = self.job.canonical.session_id.clone();
+        Listed { number: self.core_id, priority: self.job.priority(), session, task }
+    }
+
+    /// As the journal is to know it: its events have the rest.
+    pub(crate) fn written_view(&self) -> Task {
+        self.outline(&self.lock())
+    }
+
+    fn outline(&self, stream: &Stream) -> Task {
         let progress = &stream.progress;
         Task {
             task_id: self.id,
@@ -218,11 +290,19 @@ impl TaskRecord {
             placement: progress.placement.as_deref().cloned(),
             seed: self.job.seed,
             finish_reason: progress.finish_reason,
-            text: (stream.log.tokens() > 0).then(|| stream.log.text()),
-            result: self.is_computed().then(|| stream.log.result()).flatten(),
+            text: None,
+            result: None,
             error: progress.error.as_deref().cloned(),
         }
     }
+}
+
+/// A task in a list, without its text.
+pub(crate) struct Listed {
+    pub(crate) number: TaskId,
+    pub(crate) priority: Priority,
+    pub(crate) session: Option<String>,
+    pub(crate) task: Task,
 }
 
 /// What a record needs to know of the request that made it.
@@ -230,74 +310,7 @@ pub(crate) struct Caller {
     pub(crate) tenant: Tenant,
     pub(crate) correlation_id: String,
     pub(crate) leavings: Leavings,
-}
-
-impl Stream {
-    /// Registers a reader's waker.
-    pub(crate) fn wait(&mut self, waker: &Waker) {
-        if !self.waiting.iter().any(|it| it.will_wake(waker)) {
-            self.waiting.push(waker.clone());
-        }
-    }
-
-    /// Registers the attempt's waker; it is woken when the stream is closed.
-    pub(crate) fn watch_close(&mut self, waker: &Waker) {
-        if !self.attempt_waker.as_ref().is_some_and(|it| it.will_wake(waker)) {
-            self.attempt_waker = Some(waker.clone());
-        }
-    }
-
-    /// Publishes a waiting task's place if it, its reason or the load that it waits for changed.
-    pub(crate) fn move_up(
-        &mut self,
-        position: u64,
-        predicted_ms: u64,
-        reason: QueuedReason,
-        load_permille: Option<u32>,
-    ) {
-        if self.queued_as == Some((position, reason, load_permille)) {
-            return;
-        }
-        let event = Queued::Waiting {
-            queue_position: position,
-            predicted_start_ms: predicted_ms,
-            reason,
-            load_progress: load_permille.map(|it| f64::from(it) / 1_000.0),
-        };
-        let mut out = Vec::with_capacity(128);
-        frame::write(&mut out, None, "queued", &event);
-        self.queued = Some(out.into());
-        self.queued_version += 1;
-        self.queued_as = Some((position, reason, load_permille));
-    }
-
-    /// Publishes how a running task fares.
-    pub(crate) fn publish_metrics(&mut self, metrics: &Metrics) {
-        let mut out = Vec::with_capacity(128);
-        frame::write(&mut out, None, "metrics", metrics);
-        self.metrics = Some((Instant::now(), out.into()));
-    }
-
-    /// When that was last done.
-    pub(crate) fn metrics_at(&self) -> Option<Instant> {
-        self.metrics.as_ref().map(|it| it.0)
-    }
-
-    /// What was published after `seen`, while the task runs.
-    pub(crate) fn metrics_after(&self, seen: Option<Instant>) -> Option<(Instant, Bytes)> {
-        let fresh = self.metrics.as_ref().filter(|it| seen.is_none_or(|seen| seen < it.0))?;
-        (self.progress.state == State::Running).then(|| fresh.clone())
-    }
-
-    /// Why the task waits, as its readers were last told.
-    pub(crate) fn waiting_reason(&self) -> QueuedReason {
-        self.queued_as.map_or(QueuedReason::WaitingForSlot, |it| it.1)
-    }
-
-    /// The current `queued` event, unless the reader has it or the task no longer waits.
-    pub(crate) fn queued_after(&self, version: u64) -> Option<(u64, Bytes)> {
-        let waits = matches!(self.progress.state, State::Queued | State::Preempted);
-        let queued = self.queued.as_ref().filter(|_| waits && version < self.queued_version)?;
-        Some((self.queued_version, queued.clone()))
-    }
+    pub(crate) clock: Clock,
+    pub(crate) admitted: Timestamp,
+    pub(crate) outbox: Option<Outbox>,
 }

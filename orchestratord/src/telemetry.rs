@@ -4,6 +4,7 @@ mod shares;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use adapter_api::Usage;
 use api_types::{Priority, TaskPlacement, TaskState};
@@ -48,6 +49,7 @@ pub(crate) struct Telemetry {
     deadlines_met: Ratios,
     /// Deadlines by class and whether they were met.
     deadlines: Mutex<BTreeMap<&'static str, Fading<bool>>>,
+    journal_commit: Histograms,
     subscribers: IntGauge,
 }
 
@@ -101,6 +103,7 @@ impl Telemetry {
             served: Mutex::default(),
             deadlines_met: exposition.ratios(&family::DEADLINES_MET),
             deadlines: Mutex::default(),
+            journal_commit: exposition.histograms(&family::JOURNAL_COMMIT),
             subscribers: exposition.gauges(&family::STREAM_SUBSCRIBERS).with(&[]),
             exposition,
         }
@@ -222,6 +225,11 @@ impl Telemetry {
     }
 
     /// A queued task was pushed out of a full queue.
+    /// One commit of the journal.
+    pub(crate) fn committed(&self, took: Duration) {
+        self.journal_commit.with(&[]).observe(took.as_secs_f64() * 1_000.0);
+    }
+
     pub(crate) fn pushed_out(&self, engine: Option<&str>, policy: &str) {
         self.backpressure.with(&[engine.unwrap_or("unknown"), policy]).inc();
     }
@@ -261,7 +269,7 @@ impl Telemetry {
             deadlines.entry(record.job.priority().as_str()).or_default().add(&met, 1.0);
         }
         if progress.timings.queue_time_ms.is_none() {
-            let waited = crate::attempt::millis(record.admitted_at.elapsed());
+            let waited = record.waited_ms();
             self.observe_wait(record, waited, outcome);
         }
         let placement = progress.placement.as_deref();

@@ -42,6 +42,10 @@ impl Tenants {
         }
     }
 
+    pub(crate) fn named(&self, name: &str) -> Option<&Tenant> {
+        self.all.iter().find(|it| it.name.as_ref() == name)
+    }
+
     pub(crate) fn name(&self, id: TenantId) -> &str {
         let index = usize::try_from(id.0).unwrap_or(usize::MAX);
         self.all.get(index).map_or(DEFAULT_TENANT, |it| &it.name)

@@ -26,6 +26,7 @@ pub enum ErrorCode {
     PoolUnready,
     PoolUnavailable,
     ReplicaExhausted,
+    StorageFull,
     ShuttingDown,
     DecodeTimeout,
     WorkerReset,
@@ -35,7 +36,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidParams,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -55,6 +56,7 @@ impl ErrorCode {
         Self::PoolUnready,
         Self::PoolUnavailable,
         Self::ReplicaExhausted,
+        Self::StorageFull,
         Self::ShuttingDown,
         Self::DecodeTimeout,
         Self::WorkerReset,
@@ -82,6 +84,7 @@ impl ErrorCode {
             Self::PoolUnready
             | Self::PoolUnavailable
             | Self::ReplicaExhausted
+            | Self::StorageFull
             | Self::ShuttingDown
             | Self::WorkerReset => 503,
             Self::DecodeTimeout | Self::Expired => 504,
@@ -98,6 +101,7 @@ impl ErrorCode {
             | Self::PoolUnready
             | Self::PoolUnavailable
             | Self::ReplicaExhausted
+            | Self::StorageFull
             | Self::ShuttingDown
             | Self::DecodeTimeout
             | Self::WorkerReset
@@ -139,6 +143,7 @@ impl ErrorCode {
             Self::AdmissionReject => "ORCH-2007",
             Self::QueueFullDropLru => "ORCH-3005",
             Self::PoolUnready | Self::PoolUnavailable => "ORCH-3018",
+            Self::StorageFull => "ORCH-4001",
             Self::ShuttingDown => "OC-CTRL-2082",
             Self::DecodeTimeout => "ORCH-3016",
             Self::WorkerReset => "ORCH-3038",
@@ -169,6 +174,7 @@ impl ErrorCode {
             Self::QueueFullDropLru => "QUEUE_FULL_DROP_LRU",
             Self::PoolUnready => "POOL_UNREADY",
             Self::PoolUnavailable => "POOL_UNAVAILABLE",
+            Self::StorageFull => "STORAGE_FULL",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::DecodeTimeout => "DECODE_TIMEOUT",
             Self::WorkerReset => "WORKER_RESET",

@@ -184,4 +184,6 @@ pub struct Disconnected {
 pub enum DisconnectReason {
     /// The stream ran too far ahead of a reader that stalled.
     SlowReader,
+    /// The server shuts down; the task goes on when it is back.
+    Shutdown,
 }

@@ -47,6 +47,7 @@ pub struct Config {
     pub limits: Limits,
     pub stream: StreamConfig,
     pub sse: Sse,
+    pub journal: JournalConfig,
     pub retention: Retention,
     pub log: LogConfig,
     pub drain_ms: u64,
@@ -266,6 +267,35 @@ impl SamplerProfile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sse {
     pub metrics: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalConfig {
+    pub durability: Durability,
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Nothing: there is no journal.
+    Memory,
+    /// The daemon's end, however it comes.
+    #[default]
+    Process,
+    /// The machine's end, too.
+    Disk,
+}
+
+impl Durability {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Process => "process",
+            Self::Disk => "disk",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -58,6 +58,8 @@ fn of_orchestrator(it: &Config) -> BTreeMap<&'static str, Value> {
         ("/stream/reader_lag_bytes", json!(stream.reader_lag_bytes)),
         ("/stream/write_stall_ms", json!(stream.write_stall_ms)),
         ("/sse/metrics", json!(it.sse.metrics)),
+        ("/journal/durability", json!(it.journal.durability)),
+        ("/journal/data_dir", json!(it.journal.data_dir)),
         ("/retention/ttl_ms", json!(retention.ttl_ms)),
         ("/retention/bytes", json!(retention.bytes)),
         ("/retention/tasks", json!(retention.tasks)),

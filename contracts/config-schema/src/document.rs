@@ -14,7 +14,7 @@ use serde::Deserialize;
 pub(crate) use self::pool::PoolDoc;
 pub use self::pool::{TritonCustomDoc, TritonDoc};
 use crate::config::{
-    ClassMode, DeviceKind, FullPolicy, OnExceed, OnManagerExit, PreemptionMode, Profile,
+    ClassMode, DeviceKind, Durability, FullPolicy, OnExceed, OnManagerExit, PreemptionMode, Profile,
 };
 use crate::format::{ADDRESS, BASE_URL, DIGEST, IDENTIFIER, IP, LOG_FILTER};
 
@@ -61,6 +61,8 @@ pub struct Document {
     pub stream: StreamDoc,
     /// What streams tell besides tokens.
     pub sse: SseDoc,
+    /// What outlives the daemon, and where.
+    pub journal: JournalDoc,
     /// How long finished tasks are kept.
     pub retention: RetentionDoc,
     /// What the daemons write to stderr.
@@ -304,10 +306,20 @@ pub struct SseDoc {
 pub struct RetentionDoc {
     /// How long a finished task and its stream stay readable, in ms.
     pub ttl_ms: Option<u64>,
-    /// Finished streams kept in memory, in bytes; the oldest go first.
+    /// Finished tasks that are kept, in bytes; the oldest go first. Left out: 10 GiB, or 64 MiB where
+    /// there is no journal.
     pub bytes: Option<u64>,
-    /// Finished tasks kept in memory; the oldest go first.
+    /// Where there is no journal: finished tasks that are kept; the oldest go first.
     pub tasks: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalDoc {
+    /// What a task survives once it is accepted.
+    pub durability: Option<Durability>,
+    /// Where the journal lies; made with mode 0700. One daemon uses it at a time.
+    pub data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

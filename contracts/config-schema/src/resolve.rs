@@ -9,14 +9,15 @@ use std::path::PathBuf;
 
 use crate::config::{
     ApiKey, BACKOFF_MAX_MS, BACKOFF_MS, Bind, Class, Classes, Config, DEFAULT_TENANT, Deadlines,
-    Device, DeviceKind, EngineSource, Fairness, FullPolicy, GPU_MARGIN_MIB, Limits, LogConfig,
-    MANAGER_PORT, ManagerConfig, ManagerRef, ModelCost, ORCHESTRATOR_PORT, OnExceed, OnManagerExit,
-    PoolConfig, Preemption, Profile, QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig,
-    Restart, Retention, SamplerProfile, Sse, StreamConfig, Swap, Tenant, Watchdog,
+    Device, DeviceKind, Durability, EngineSource, Fairness, FullPolicy, GPU_MARGIN_MIB,
+    JournalConfig, Limits, LogConfig, MANAGER_PORT, ManagerConfig, ManagerRef, ModelCost,
+    ORCHESTRATOR_PORT, OnExceed, OnManagerExit, PoolConfig, Preemption, Profile,
+    QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig, Restart, Retention, SamplerProfile, Sse,
+    StreamConfig, Swap, Tenant, Watchdog,
 };
 use crate::document::{
-    ApiKeyDoc, ClassDoc, DeviceDoc, Document, LimitsDoc, ManagerDoc, ModelCostDoc, PoolDoc,
-    SamplerProfileDoc, TenantDoc,
+    ApiKeyDoc, ClassDoc, DeviceDoc, Document, JournalDoc, LimitsDoc, ManagerDoc, ModelCostDoc,
+    PoolDoc, RetentionDoc, SamplerProfileDoc, TenantDoc,
 };
 
 impl Config {
@@ -81,16 +82,32 @@ impl Config {
                 write_stall_ms: doc.stream.write_stall_ms.unwrap_or(30_000),
             },
             sse: Sse { metrics: doc.sse.metrics.unwrap_or(true) },
-            retention: Retention {
-                ttl_ms: doc.retention.ttl_ms.unwrap_or(minutes(24 * 60)),
-                bytes: doc.retention.bytes.unwrap_or(64 << 20),
-                tasks: doc.retention.tasks.unwrap_or(10_000),
-            },
+            retention: retention(&doc.retention, doc.journal.durability.unwrap_or_default()),
+            journal: journal(doc.journal),
             log: LogConfig { level: doc.log.level.unwrap_or_else(|| "info".into()) },
             drain_ms: doc.drain_ms.unwrap_or(10_000),
             release_timeout_ms: doc.release_timeout_ms.unwrap_or(30_000),
             pool_manager: manager(doc.pool_manager.unwrap_or_default(), doc.profile),
         }
+    }
+}
+
+fn journal(doc: JournalDoc) -> JournalConfig {
+    JournalConfig {
+        durability: doc.durability.unwrap_or_default(),
+        data_dir: doc.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/llama-orch/journal")),
+    }
+}
+
+fn retention(doc: &RetentionDoc, durability: Durability) -> Retention {
+    let bytes = match durability {
+        Durability::Memory => 64 << 20,
+        Durability::Process | Durability::Disk => 10 << 30,
+    };
+    Retention {
+        ttl_ms: doc.ttl_ms.unwrap_or(24 * 3_600_000),
+        bytes: doc.bytes.unwrap_or(bytes),
+        tasks: doc.tasks.unwrap_or(10_000),
     }
 }
 

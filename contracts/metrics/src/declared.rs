@@ -190,6 +190,16 @@ pub mod orchestrator {
         requirement: "ORCH-3081",
         without_engine: Some("a deadline is the caller's, whichever engine runs the task"),
     };
+    pub const JOURNAL_COMMIT: Family = Family {
+        name: "journal_commit_ms",
+        help: "What one commit of the journal takes",
+        kind: Kind::Histogram(&[
+            0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 500.0, 2_000.0,
+        ]),
+        labels: &[],
+        requirement: "OC-CTRL-2051",
+        without_engine: Some("one journal for all"),
+    };
     pub const STREAM_SUBSCRIBERS: Family = Family {
         name: "stream_subscribers",
         help: "Open streams",
@@ -311,6 +321,7 @@ pub const ORCHESTRATOR: &[Family] = &[
     orchestrator::MODEL_SWAPS,
     orchestrator::ADMISSION_SHARE,
     orchestrator::DEADLINES_MET,
+    orchestrator::JOURNAL_COMMIT,
     orchestrator::STREAM_SUBSCRIBERS,
 ];
 

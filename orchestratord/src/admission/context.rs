@@ -8,7 +8,7 @@ use api_types::{
     SAMPLER_PROFILE, TaskRequest,
 };
 use config_schema::SamplerProfile;
-use orchestrator_core::{PoolChoice, PoolId};
+use orchestrator_core::{ModelId, PoolChoice, PoolId};
 
 use super::features::restrict;
 use super::{Refusal, Valid};
@@ -37,23 +37,51 @@ pub(crate) async fn prepare(
     restrict(&mut pools, (&request, valid.seed_named), fleet, model)?;
     let (prompt_tokens, max_tokens) = budget(model, &input, request.max_tokens).await?;
     let default = if valid.streams { OnDisconnect::Cancel } else { OnDisconnect::Detach };
-    Ok(Job {
+    Ok(job(Parts {
         model: model.core_id,
         model_name: model.name.clone(),
-        engine: request.engine.as_deref().map(engine_id),
-        input,
         prompt_tokens,
         max_tokens,
-        seed: valid.seed,
         sampling: sampling(request.sampling.as_ref(), profile),
-        constraint: constraint(request.output.as_ref()),
         cancel_on_disconnect: request.on_disconnect.unwrap_or(default) == OnDisconnect::Cancel,
+        pools,
+        request,
+    }))
+}
+
+/// A request, and what was found out about it when it came.
+pub(crate) struct Parts {
+    /// With its defaults.
+    pub(crate) request: TaskRequest,
+    pub(crate) model: ModelId,
+    pub(crate) model_name: String,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) max_tokens: u32,
+    pub(crate) sampling: Sampling,
+    pub(crate) cancel_on_disconnect: bool,
+    pub(crate) pools: Option<Box<PoolChoice>>,
+}
+
+/// Puts together what can be derived, also for a task of an earlier life of the daemon.
+pub(crate) fn job(parts: Parts) -> Job {
+    let request = parts.request;
+    Job {
+        model: parts.model,
+        model_name: parts.model_name,
+        engine: request.engine.as_deref().map(engine_id),
+        input: input(&request),
+        prompt_tokens: parts.prompt_tokens,
+        max_tokens: parts.max_tokens,
+        seed: request.seed.unwrap_or_default(),
+        sampling: parts.sampling,
+        constraint: constraint(request.output.as_ref()),
+        cancel_on_disconnect: parts.cancel_on_disconnect,
         disconnect_grace: request.disconnect_grace_ms.map_or(GRACE_DEFAULT, Duration::from_millis),
         deadline: request.deadline_ms.map(Duration::from_millis),
         ttl: request.ttl_ms.map(Duration::from_millis),
-        pools,
+        pools: parts.pools,
         canonical: request,
-    })
+    }
 }
 
 /// The named pools as the core knows them. One that does not serve the model is a mistake.

@@ -36,9 +36,7 @@ fn every_problem_is_told_at_once() {
 
 #[test]
 fn a_field_of_later_work_is_refused_by_name() {
-    for field in
-        [r#""ctx":5"#, r#""ephemeral":false"#, r#""tools":[]"#, r#""logprobs":true"#, r#""n":2"#]
-    {
+    for field in [r#""ctx":5"#, r#""tools":[]"#, r#""logprobs":true"#, r#""n":2"#] {
         let found = pointers(&format!("{{\"prompt\":\"a\",{field}}}"));
         let name = field.split('"').nth(1).expect("a quoted name");
         assert!(found[0].starts_with(&format!("/{name}")), "{field}: {found:?}");

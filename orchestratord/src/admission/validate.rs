@@ -73,7 +73,7 @@ pub(crate) fn validate(mut request: TaskRequest, streams: bool) -> Result<Valid,
     request.task_id = Some(id);
     request.seed = Some(seed);
     request.sampler_profile_version.get_or_insert_with(|| SAMPLER_PROFILE.into());
-    Ok(Valid { id, request, seed, seed_named, streams })
+    Ok(Valid { id, request, seed_named, streams })
 }
 
 struct Findings(Vec<Detail>);

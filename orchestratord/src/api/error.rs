@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use journal::JournalError;
 
 use crate::admission::Refusal;
 use crate::wire::envelope;
@@ -67,6 +68,13 @@ impl ApiError {
 pub(super) fn advise(headers: &mut HeaderMap, ms: u64) {
     headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
     headers.insert(BACKOFF_HEADER, HeaderValue::from(ms));
+}
+
+impl From<JournalError> for ApiError {
+    fn from(error: JournalError) -> Self {
+        tracing::error!(%error, "the journal cannot be read");
+        Self::new(ErrorCode::Internal, "what was asked for cannot be read from the journal")
+    }
 }
 
 impl From<Refusal> for ApiError {

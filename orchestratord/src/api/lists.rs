@@ -1,6 +1,8 @@
 //! `GET /v1/tasks`.
 
-use api_types::{Priority, Task, TaskList, TaskState};
+use std::cmp::Reverse;
+
+use api_types::{Priority, TaskList, TaskState};
 use axum::Json;
 use axum::extract::{Extension, State};
 use orchestrator_core::TaskId;
@@ -9,12 +11,14 @@ use serde::Deserialize;
 use super::App;
 use super::error::ApiError;
 use super::extract::{Parameters, wrong};
-use crate::task::TaskRecord;
+use crate::task::Listed;
 use crate::tenants::Tenant;
 
 /// Tasks of a page, and of one that names no limit.
 const PAGE_MAX: usize = 100;
 const PAGE_DEFAULT: usize = 20;
+/// Pages of the journal that are looked through for one answer.
+const SCANS_MAX: usize = 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,22 +65,54 @@ pub(super) async fn list(
             .map(TaskId)
             .map_err(|_| wrong("cursor", cursor, "the `next_cursor` of a page"))?,
     };
+    let (mut found, end) = collect(&app, &tenant, &filter, before, limit).await?;
     // One more than asked for tells whether there is a next page.
-    let wanted = |it: &TaskRecord| filter.admits(it);
-    let mut records = app.driver.store.list(tenant.id, before, limit + 1, wanted);
-    let more = limit < records.len();
-    records.truncate(limit);
-    let next_cursor = records.last().filter(|_| more).map(|it| format!("{:x}", it.core_id.0));
-    let tasks = records.iter().map(|it| Task { text: None, ..it.view() }).collect();
-    Ok(Json(TaskList { tasks, next_cursor }))
+    let next_cursor = if limit < found.len() {
+        found.truncate(limit);
+        found.last().map(|it| it.number)
+    } else {
+        end
+    };
+    Ok(Json(TaskList {
+        tasks: found.into_iter().map(|it| it.task).collect(),
+        next_cursor: next_cursor.map(|it| format!("{:x}", it.0)),
+    }))
+}
+
+/// One more than `limit` of the tasks that are asked for, from memory and from the journal. Where
+/// that has more than is looked through for one page: the task to go on after.
+async fn collect(
+    app: &App,
+    tenant: &Tenant,
+    filter: &Filter,
+    before: TaskId,
+    limit: usize,
+) -> Result<(Vec<Listed>, Option<TaskId>), ApiError> {
+    let store = &app.driver.store;
+    let mut found = store.list(tenant.id, before, limit + 1, |it| filter.admits(it));
+    let Some(archive) = &app.archive else { return Ok((found, None)) };
+    let mut at = before;
+    let mut end = None;
+    for _ in 0..SCANS_MAX {
+        let page = archive.list(tenant, filter.session.clone(), at, PAGE_MAX).await?;
+        end = page.last().map(|it| it.number);
+        let wanted = |it: &Listed| filter.admits(it) && !store.knows(tenant.id, it.number);
+        found.extend(page.into_iter().filter(wanted));
+        found.sort_by_key(|it| Reverse(it.number));
+        let enough = found.get(limit).is_some_and(|it| end.is_none_or(|end| end <= it.number));
+        match end {
+            Some(end) if !enough => at = end,
+            Some(_) | None => break,
+        }
+    }
+    Ok((found, end))
 }
 
 impl Filter {
-    fn admits(&self, record: &TaskRecord) -> bool {
-        let job = &record.job;
-        self.priority.is_none_or(|it| it == job.priority())
-            && self.model.as_ref().is_none_or(|it| *it == job.model_name)
-            && (self.session.is_none() || self.session == job.canonical.session_id)
-            && self.state.is_none_or(|it| it == record.lock().progress.state.wire())
+    fn admits(&self, it: &Listed) -> bool {
+        self.priority.is_none_or(|priority| priority == it.priority)
+            && self.model.as_ref().is_none_or(|model| *model == it.task.model_id)
+            && (self.session.is_none() || self.session == it.session)
+            && self.state.is_none_or(|state| state == it.task.state)
     }
 }

@@ -53,11 +53,11 @@ pub(super) async fn read(
     Parameters(query): Parameters<After>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let record = tasks::find(&app, &tenant, &id)?;
+    let record = tasks::find(&app, &tenant, &id).await?;
     let after = last_seen(&headers, query.after.as_deref())?;
     let (position, last) = {
         let stream = record.lock();
-        (stream.log.position_after(after), stream.log.last_id())
+        (stream.log.position_after(after), stream.log.last_shown())
     };
     let position = position.ok_or_else(|| {
         let message = format!("event {after} is beyond this stream, whose last event is {last}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api_types::{Admission, ErrorCode, Explanation, Task, TaskRequest};
+use api_types::{Admission, Detail, ErrorCode, Explanation, Task, TaskRequest};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, State};
@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::extract::Id;
 use super::front::CorrelationId;
 use super::{App, convert, streams};
-use crate::admission::{parse, prepare, validate};
+use crate::admission::{Refusal, parse, prepare, validate};
 use crate::attempt::millis;
 use crate::driver::{Submission, SubmitReply};
 use crate::task::TaskRecord;
@@ -49,7 +49,7 @@ pub(super) async fn create(
     let streams = wants_stream(&headers);
     let valid = validate(parse(&body)?, streams)?;
     drop(body);
-    if let Some(known) = app.driver.store.find(tenant.id, valid.id) {
+    if let Some(known) = look_up(&app, &tenant, valid.id).await? {
         // A repetition is answered even if the fleet could not take the task now.
         return if known.job.canonical == valid.request {
             Ok(answer(&app, known, streams, None).await)
@@ -57,17 +57,22 @@ pub(super) async fn create(
             Err(conflict())
         };
     }
+    app.durable(&valid.request)?;
     let id = valid.id;
     let job = prepare(valid, &app.fleet.now(), &app.sampler_profiles).await?;
     match app.driver.submit(Submission { id, tenant, job, correlation_id }).await {
         SubmitReply::Admitted { record, admission, tokens_left } => {
+            stored(&record).await?;
             let mut answer = answer(&app, record, streams, Some(admission)).await;
             if let Some(tokens) = tokens_left {
                 answer.headers_mut().insert(TOKENS_HEADER, HeaderValue::from(tokens));
             }
             Ok(answer)
         }
-        SubmitReply::Known(record) => Ok(answer(&app, record, streams, None).await),
+        SubmitReply::Known(record) => {
+            stored(&record).await?;
+            Ok(answer(&app, record, streams, None).await)
+        }
         SubmitReply::Conflict => Err(conflict()),
         SubmitReply::Rejected(reason) => Err(convert::rejection(reason)),
         SubmitReply::ShuttingDown => {
@@ -88,7 +93,7 @@ pub(super) async fn show(
     Extension(tenant): Extension<Tenant>,
     Id(id): Id,
 ) -> Result<Json<Task>, ApiError> {
-    find(&app, &tenant, &id).map(|record| Json(record.view()))
+    find(&app, &tenant, &id).await.map(|record| Json(record.view()))
 }
 
 /// Why a task waits, or where it went.
@@ -103,7 +108,7 @@ pub(super) async fn explain(
     Extension(tenant): Extension<Tenant>,
     Id(id): Id,
 ) -> Result<Json<Explanation>, ApiError> {
-    let record = find(&app, &tenant, &id)?;
+    let record = find(&app, &tenant, &id).await?;
     let explained = app.driver.explain(record).await;
     explained.map(Json).ok_or_else(|| unknown(&id))
 }
@@ -120,16 +125,33 @@ pub(super) async fn cancel(
     Extension(tenant): Extension<Tenant>,
     Id(id): Id,
 ) -> Result<StatusCode, ApiError> {
-    let record = find(&app, &tenant, &id)?;
+    let record = find(&app, &tenant, &id).await?;
     app.driver.cancel(record.core_id).await;
+    record.over().await;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Another tenant's task is as unknown as one that there never was.
-pub(super) fn find(app: &App, tenant: &Tenant, id: &str) -> Result<Arc<TaskRecord>, ApiError> {
-    let id_of = |it: &str| it.parse::<Uuid>().ok();
-    let known = id_of(id).and_then(|id| app.driver.store.find(tenant.id, id));
-    known.ok_or_else(|| unknown(id))
+pub(super) async fn find(
+    app: &App,
+    tenant: &Tenant,
+    id: &str,
+) -> Result<Arc<TaskRecord>, ApiError> {
+    let Ok(uuid) = id.parse::<Uuid>() else { return Err(unknown(id)) };
+    look_up(app, tenant, uuid).await?.ok_or_else(|| unknown(id))
+}
+
+/// In memory, then in the journal.
+async fn look_up(
+    app: &App,
+    tenant: &Tenant,
+    id: Uuid,
+) -> Result<Option<Arc<TaskRecord>>, ApiError> {
+    match (app.driver.store.find(tenant.id, id), &app.archive) {
+        (Some(record), _) => Ok(Some(record)),
+        (None, Some(archive)) => Ok(archive.find(tenant, id).await?),
+        (None, None) => Ok(None),
+    }
 }
 
 fn unknown(id: &str) -> ApiError {
@@ -166,6 +188,32 @@ async fn answer(
         headers.insert(TIME_HEADER, HeaderValue::from(millis(left)));
     }
     response
+}
+
+/// What is acknowledged is in the journal.
+async fn stored(record: &TaskRecord) -> Result<(), ApiError> {
+    if record.stored().await { Ok(()) } else { Err(storage_full()) }
+}
+
+fn storage_full() -> ApiError {
+    let message = "the journal cannot be written: its disk is full or broken";
+    ApiError::new(ErrorCode::StorageFull, message)
+}
+
+impl App {
+    /// Whether the request can be kept as it wants to be.
+    fn durable(&self, request: &TaskRequest) -> Result<(), ApiError> {
+        match (&self.outbox, request.ephemeral) {
+            (None, Some(false)) => Err(Refusal::invalid(vec![Detail {
+                pointer: "/ephemeral".into(),
+                found: "false".into(),
+                expected: "true or nothing: this server keeps tasks in memory only".into(),
+            }])
+            .into()),
+            (Some(outbox), None | Some(false)) if outbox.is_full() => Err(storage_full()),
+            (None | Some(_), _) => Ok(()),
+        }
+    }
 }
 
 fn conflict() -> ApiError {

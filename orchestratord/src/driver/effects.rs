@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::endings::{admission, close_with_end};
 use super::explain::reason;
-use super::{Command, Driver, Submission, SubmitReply, micros};
+use super::{Command, Driver, Submission, SubmitReply};
 use crate::attempt::{self, Attempt, Kept};
+use crate::clock::micros;
 use crate::task::{Caller, State, TaskRecord};
 
 /// For an engine to become idle that nothing of ours runs on; then the plan is made anew.
@@ -41,7 +42,14 @@ impl Driver {
         self.next_task += 1;
         let core_id = TaskId(self.next_task);
         let Submission { id, tenant, job, correlation_id } = submission;
-        let caller = Caller { tenant, correlation_id, leavings: self.handle.leavings() };
+        let caller = Caller {
+            tenant,
+            correlation_id,
+            leavings: self.handle.leavings(),
+            clock: self.clock,
+            admitted: self.clock.now(),
+            outbox: self.outbox.clone().filter(|_| !job.is_ephemeral()),
+        };
         let record = Arc::new(TaskRecord::new(id, core_id, job, caller));
         self.admit(record)
     }
@@ -49,21 +57,7 @@ impl Driver {
     fn admit(&mut self, record: Arc<TaskRecord>) -> SubmitReply {
         let task = record.core_id;
         self.open.insert(task, Arc::clone(&record));
-        let spec = TaskSpec {
-            task,
-            model: record.job.model,
-            class: class(&record),
-            prompt_tokens: record.job.prompt_tokens,
-            max_tokens: record.job.max_tokens,
-            engine: record.job.engine,
-            tenant: record.tenant.id,
-            expected_tokens: record.job.canonical.expected_tokens,
-            deadline: record.job.deadline.map(micros),
-            ttl: record.job.ttl.map(micros),
-            session: session(&record),
-            resumable: record.job.is_resumable(),
-            pools: record.job.pools.clone(),
-        };
+        let spec = spec(&record);
         let effects = self.core.apply(self.now(), Event::Submitted(spec));
         let mut rejected = None;
         for effect in effects {
@@ -106,6 +100,7 @@ impl Driver {
             stream.move_up(position, predicted_ms, reason, load);
         });
         self.store.insert(Arc::clone(record));
+        self.save_admitted(record);
         self.telemetry.enqueued(record, self.directory.engine_of(record.job.model));
         self.positions_due.get_or_insert(Instant::now() + super::POSITIONS_EVERY);
     }
@@ -163,6 +158,9 @@ impl Driver {
 
     fn dispatch(&mut self, run: Run) {
         let record = Arc::clone(&self.open[&run.task]);
+        if self.is_for_next_life(&record) {
+            return;
+        }
         let kept = kept(&record);
         if 0 < kept.tokens && !record.job.is_resumable() {
             self.cannot_go_on(&record, run);
@@ -174,9 +172,11 @@ impl Driver {
         }
         let replica = self.directory.replica(run.replica).expect("the core knows live replicas");
         let first = run.attempt.0 == 1;
-        let queue_time = attempt::millis(record.admitted_at.elapsed());
+        let standing = self.core.saved_task(run.task).map(|it| it.standing);
+        let queue_time = record.waited_ms();
         record.update(|stream| {
-            stream.progress.state = State::Running;
+            stream.enter(State::Running);
+            stream.progress.standing = standing.unwrap_or_default();
             stream.progress.attempt = run.attempt.0;
             stream.progress.placement = Some(Arc::clone(&replica.placement));
             stream.progress.timings.queue_time_ms.get_or_insert(queue_time);
@@ -215,6 +215,26 @@ impl Driver {
         self.close_with(record, ErrorCode::WorkerReset, "the engine was lost in mid-stream");
         let (report, usage) = (Report::Failed, Usage::default());
         self.apply(Event::Finished { run, report, usage, slot_free: true });
+    }
+}
+
+/// What the core needs to know of a task.
+pub(super) fn spec(record: &TaskRecord) -> TaskSpec {
+    let job = &record.job;
+    TaskSpec {
+        task: record.core_id,
+        model: job.model,
+        class: class(record),
+        prompt_tokens: job.prompt_tokens,
+        max_tokens: job.max_tokens,
+        engine: job.engine,
+        tenant: record.tenant.id,
+        expected_tokens: job.canonical.expected_tokens,
+        deadline: job.deadline.map(micros),
+        ttl: job.ttl.map(micros),
+        session: session(record),
+        resumable: job.is_resumable(),
+        pools: job.pools.clone(),
     }
 }
 

@@ -60,7 +60,7 @@ impl Driver {
         }
         let (state, bytes) = {
             let stream = record.lock();
-            (stream.progress.state.wire(), stream.log.bytes().len())
+            (stream.progress.state.wire(), stream.log.len())
         };
         let bytes = bytes + record.job.bytes();
         self.finished.push(Instant::now(), Arc::clone(&record), bytes);
@@ -80,7 +80,7 @@ impl Driver {
         self.telemetry.ended(&record, engine, state);
     }
 
-    pub(super) fn close_with(&self, record: &TaskRecord, code: ErrorCode, message: &str) {
+    pub(super) fn close_with(&self, record: &Arc<TaskRecord>, code: ErrorCode, message: &str) {
         let mut error = envelope(code, message, &record.correlation_id);
         error.engine = self.directory.engine_of(record.job.model).map(str::to_owned);
         if code == ErrorCode::AdmissionReject {
@@ -96,11 +96,15 @@ impl Driver {
         close_failed(record, error, state);
     }
 
-    /// Ends what the drain left over. Queued work is lost with the process: the journal is not here
-    /// yet, and saying so beats a stream that just stops.
+    /// Ends what the drain left over and would be lost with the process; what the journal has stops
+    /// here and goes on in the next life.
     pub(super) fn end_all(&mut self) {
         let open: Vec<_> = self.open.values().cloned().collect();
         for record in open {
+            if !record.is_ephemeral() {
+                record.suspend();
+                continue;
+            }
             let message = "the server shuts down; submit the task again";
             let error = envelope(ErrorCode::ShuttingDown, message, &record.correlation_id);
             close_failed(&record, error, TaskState::Failed);
@@ -110,15 +114,15 @@ impl Driver {
 }
 
 /// Ends a stream with an `error` event; does nothing if it has ended.
-pub(crate) fn close_failed(record: &TaskRecord, error: ErrorEnvelope, state: TaskState) -> bool {
-    record.update(|stream| {
-        stream.log.close("error", &error);
-        stream.progress.state = State::Ended(state);
-        stream.progress.error = Some(Box::new(error));
-    })
+pub(crate) fn close_failed(
+    record: &Arc<TaskRecord>,
+    error: ErrorEnvelope,
+    state: TaskState,
+) -> bool {
+    record.update(|stream| stream.fail(error, state))
 }
 
-fn close_cancelled(record: &TaskRecord) {
+fn close_cancelled(record: &Arc<TaskRecord>) {
     record.update(|stream| close_with_end(stream, FinishReason::Cancelled, None));
 }
 
@@ -145,8 +149,8 @@ pub(crate) fn close_with_end(stream: &mut Stream, reason: FinishReason, stop: Op
         FinishReason::Stop | FinishReason::Length => TaskState::Completed,
         FinishReason::Cancelled => TaskState::Cancelled,
     };
-    progress.state = State::Ended(state);
     progress.finish_reason = Some(reason);
+    stream.enter(State::Ended(state));
     stream.log.close("end", &end);
 }
 
@@ -157,7 +161,7 @@ pub(crate) fn admission(record: &TaskRecord) -> Admission {
     let this = format!("/v1/tasks/{}", record.id);
     Admission {
         task_id: record.id,
-        state: progress.state.wire(),
+        state: stream.state(),
         queue_position: progress.queue_position,
         predicted_start_ms: progress.predicted_start_ms,
         predicted_start_p90_ms: progress.predicted_start_p90_ms,
@@ -165,7 +169,7 @@ pub(crate) fn admission(record: &TaskRecord) -> Admission {
         backoff_ms: progress.predicted_start_ms.min(60_000),
         seed: record.job.seed,
         session_id: record.job.canonical.session_id.clone(),
-        ephemeral: true,
+        ephemeral: record.is_ephemeral(),
         links: Links { stream: format!("{this}/stream"), cancel: format!("{this}/cancel"), this },
     }
 }

@@ -1,27 +1,25 @@
 //! The core's reasons in the words of the wire.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use api_types::{
     Decision, DecisionCandidate, DropCount, Explanation, PlacementChoice, PlacementDrop,
     QueuedReason, Waiting,
 };
-use orchestrator_core::{Choice, DecisionRecord, DropReason, WaitReason};
+use orchestrator_core::{Choice, DecisionRecord, DropReason, Timestamp, WaitReason};
 
 use super::Driver;
-use crate::attempt::millis;
 use crate::task::TaskRecord;
 
 impl Driver {
     pub(super) fn explain(&self, record: &TaskRecord) -> Explanation {
-        let admitted = record.admitted_at - self.started;
+        let admitted = record.admitted;
         let stream = record.lock();
         let decisions = stream.progress.decisions.iter();
         let standing = self.core.standing(record.core_id);
         Explanation {
             task_id: record.id,
-            state: stream.progress.state.wire(),
+            state: stream.state(),
             waiting: standing.map(|it| Waiting {
                 queue_position: it.position,
                 predicted_start_ms: self.milliseconds(it.predicted_start),
@@ -32,13 +30,13 @@ impl Driver {
         }
     }
 
-    fn decision(&self, it: &DecisionRecord, admitted: Duration) -> Decision {
+    fn decision(&self, it: &DecisionRecord, admitted: Timestamp) -> Decision {
         let candidates = it.candidates.iter().map(|(replica, takes)| DecisionCandidate {
             replica_id: self.directory.replica_name(*replica),
             predicted_ms: takes.0 / 1_000,
         });
         Decision {
-            after_ms: millis(Duration::from_micros(it.at.0).saturating_sub(admitted)),
+            after_ms: it.at.since(admitted).0 / 1_000,
             replica_id: self.directory.replica_name(it.replica),
             choice: choice(it.choice),
             candidates: candidates.collect(),

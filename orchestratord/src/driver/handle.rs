@@ -51,9 +51,15 @@ pub(crate) enum Command {
     BusySlots {
         reply: oneshot::Sender<Vec<(ReplicaId, u32)>>,
     },
+    /// The journal has no room for it.
+    NotStored(Arc<TaskRecord>),
+    /// Whether nothing is left that has to end before the daemon does.
+    Idle {
+        reply: oneshot::Sender<bool>,
+    },
     /// Admit nothing more.
     ShutDown,
-    /// End what is still open; the drain is over.
+    /// End what is still open and would be lost, and stop what goes on in the next life.
     EndAll,
     /// End the driver.
     Stop,
@@ -138,6 +144,17 @@ impl Handle {
         if self.commands.send(command).await.is_err() {
             tracing::debug!("the driver has ended; a command was dropped");
         }
+    }
+
+    /// For threads of their own.
+    pub(crate) fn send_blocking(&self, command: Command) {
+        if self.commands.blocking_send(command).is_err() {
+            tracing::debug!("the driver has ended; a command was dropped");
+        }
+    }
+
+    pub(crate) async fn is_idle(&self) -> bool {
+        self.ask(|reply| Command::Idle { reply }).await.unwrap_or(true)
     }
 
     /// Reports progress if there is room: the next report holds all that this one says.

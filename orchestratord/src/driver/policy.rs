@@ -8,7 +8,7 @@ use orchestrator_core::{
     SwapPolicy, TenantId, TenantPolicy, Timestamp,
 };
 
-use super::micros;
+use crate::clock::micros;
 use crate::fleet::Directory;
 
 /// What stands for the deadline of a task without one, in the order of tasks only.
@@ -16,9 +16,8 @@ const PATIENCE_INTERACTIVE: Micros = Micros(30_000_000);
 const PATIENCE_BATCH: Micros = Micros(3_600_000_000);
 
 /// The core with everything that it must know before the first task.
-pub(super) fn core(config: &Config, directory: &Directory) -> Core {
+pub(super) fn core(config: &Config, directory: &Directory, start: Timestamp) -> Core {
     let mut core = Core::new(core_config(config));
-    let start = Timestamp::default();
     for (id, tenant) in (0..).zip(&config.tenants) {
         let policy = TenantPolicy {
             weight_milli: tenant.weight_milli.get(),

@@ -1,6 +1,9 @@
 //! The journaled events of one task, in memory.
+//!
+//! An event is appended first and shown later: readers see what the journal has, so that no replay
+//! contradicts what somebody saw. Without a journal both are one step.
 
-use api_types::TaskResult;
+use api_types::{TaskResult, Token};
 use serde::Serialize;
 
 use super::frame::{self, TokenRef};
@@ -17,6 +20,8 @@ pub(crate) struct Log {
     ends: Vec<u32>,
     tokens: u64,
     closed: bool,
+    /// Events that readers may see.
+    shown: usize,
 }
 
 impl Log {
@@ -55,8 +60,70 @@ impl Log {
         self.tokens
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.frames
+    /// Nothing follows what readers see.
+    pub(crate) fn is_over(&self) -> bool {
+        self.closed && self.shown == self.ends.len()
+    }
+
+    /// What readers may see.
+    pub(crate) fn shown(&self) -> &[u8] {
+        &self.frames[..self.end_of(self.shown)]
+    }
+
+    /// Id of the newest event that readers may see.
+    pub(crate) fn last_shown(&self) -> u64 {
+        self.shown as u64
+    }
+
+    /// Readers may see events up to `id`.
+    pub(crate) fn show(&mut self, id: u64) {
+        let all = self.ends.len();
+        self.shown = usize::try_from(id).unwrap_or(usize::MAX).clamp(self.shown, all);
+    }
+
+    /// Events after `id`, and the id of the last.
+    pub(crate) fn after(&self, id: u64) -> (&[u8], u64) {
+        let start = self.end_of(usize::try_from(id).unwrap_or(usize::MAX).min(self.ends.len()));
+        (&self.frames[start..], self.last_id())
+    }
+
+    /// Takes back what readers have not seen.
+    pub(crate) fn retract(&mut self) {
+        self.frames.truncate(self.end_of(self.shown));
+        self.ends.truncate(self.shown);
+        self.closed = false;
+        self.tokens = self.tokens_of(self.shown);
+    }
+
+    /// The log that these events are; `closed`: nothing follows them.
+    pub(crate) fn replay(frames: Vec<u8>, closed: bool) -> Self {
+        let mut log = Self { closed, ..Self::default() };
+        // JSON has no raw line breaks, so an empty line is the end of an event.
+        let ends = frames.windows(2).enumerate().filter(|(_, it)| *it == b"\n\n");
+        log.ends = ends.filter_map(|(at, _)| u32::try_from(at + 2).ok()).collect();
+        log.shown = log.ends.len();
+        log.frames = frames;
+        log.tokens = log.tokens_of(log.shown);
+        log
+    }
+
+    /// Bytes held.
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    fn end_of(&self, events: usize) -> usize {
+        events.checked_sub(1).map_or(0, |it| self.ends[it] as usize)
+    }
+
+    /// Tokens in the first events.
+    fn tokens_of(&self, events: usize) -> u64 {
+        let last = (0..events).rev().find_map(|it| {
+            let event = &self.frames[self.end_of(it)..self.end_of(it + 1)];
+            let data = data_of(event, b"event: token")?;
+            Some(serde_json::from_slice(data).expect("the log holds what it encoded"))
+        });
+        last.map_or(0, |it: Token| it.i + u64::from(it.n))
     }
 
     /// Id of the newest event; 0 while there is none.
@@ -64,46 +131,57 @@ impl Log {
         self.ends.len() as u64
     }
 
-    /// Where reading goes on for somebody who has seen event `id`; `None` if there is no such event
-    /// yet. 0 is the start.
+    /// Where reading goes on for somebody who has seen event `id`; `None` if nobody can have seen it.
+    /// 0 is the start.
     pub(crate) fn position_after(&self, id: u64) -> Option<usize> {
-        match usize::try_from(id).ok()? {
-            0 => Some(0),
-            id => self.ends.get(id - 1).map(|end| *end as usize),
-        }
+        let id = usize::try_from(id).ok()?;
+        (id <= self.shown).then(|| self.end_of(id))
     }
 
     /// Where a chunk that starts at `start` and holds whole events ends: as many as fit into `bytes`,
-    /// and at least one. `start` is before the end of the log.
+    /// and at least one. `start` is before the end of what is shown.
     pub(crate) fn chunk_end(&self, start: usize, bytes: usize) -> usize {
         let limit = start + bytes;
-        let fitting = self.ends.partition_point(|end| *end as usize <= limit);
-        match fitting.checked_sub(1).map(|it| self.ends[it] as usize) {
+        let ends = &self.ends[..self.shown];
+        let fitting = ends.partition_point(|end| *end as usize <= limit);
+        match fitting.checked_sub(1).map(|it| ends[it] as usize) {
             Some(end) if start < end => end,
-            Some(_) | None => self.ends[fitting] as usize,
+            Some(_) | None => ends[fitting] as usize,
         }
     }
 
-    /// The text of all tokens. Decodes the frames: it is asked for rarely, and keeping it would
-    /// double what every stream holds.
+    /// The text of all tokens, shown or not.
     pub(crate) fn text(&self) -> String {
+        self.text_of(self.ends.len())
+    }
+
+    pub(crate) fn text_shown(&self) -> String {
+        self.text_of(self.shown)
+    }
+
+    pub(crate) fn tokens_shown(&self) -> u64 {
+        if self.shown == self.ends.len() { self.tokens } else { self.tokens_of(self.shown) }
+    }
+
+    /// Decodes the frames: it is asked for rarely, and keeping it would double what every stream
+    /// holds.
+    fn text_of(&self, events: usize) -> String {
         let mut text = String::new();
         let mut start = 0;
-        for end in &self.ends {
+        for end in &self.ends[..events] {
             let event = &self.frames[start..*end as usize];
             start = *end as usize;
             let Some(data) = data_of(event, b"event: token") else { continue };
-            let token: api_types::Token =
-                serde_json::from_slice(data).expect("the log holds what it encoded");
+            let token: Token = serde_json::from_slice(data).expect("the log holds what it encoded");
             text.push_str(&token.t);
         }
         text
     }
 
-    /// The result, if there is one. Decodes the frames, as [`Self::text`] does.
+    /// The result, if readers may see one.
     pub(crate) fn result(&self) -> Option<TaskResult> {
         let mut start = 0;
-        self.ends.iter().find_map(|end| {
+        self.ends[..self.shown].iter().find_map(|end| {
             let event = &self.frames[start..*end as usize];
             start = *end as usize;
             let data = data_of(event, b"event: result")?;

@@ -84,12 +84,12 @@ impl Reader {
             return Poll::Ready(Some(first));
         }
         let mut stream = self.record.lock();
-        let log = stream.log.bytes();
+        let log = stream.log.shown();
         let stalled = log.len() - self.seen_len.min(log.len());
         self.seen_len = log.len();
         if self.config.lag_bytes < stalled {
             self.done = true;
-            return Poll::Ready(Some(slow_reader()));
+            return Poll::Ready(Some(disconnected(DisconnectReason::SlowReader)));
         }
         if self.position < log.len() {
             // Whole events, so that `disconnected` never lands inside one.
@@ -98,7 +98,11 @@ impl Reader {
             self.position = end;
             return Poll::Ready(Some(chunk));
         }
-        if stream.log.is_closed() {
+        if stream.suspended {
+            self.done = true;
+            return Poll::Ready(Some(disconnected(DisconnectReason::Shutdown)));
+        }
+        if stream.log.is_over() {
             return Poll::Ready(None);
         }
         if let Some((version, queued)) = stream.queued_after(self.seen_queued) {
@@ -132,9 +136,9 @@ impl Reader {
     }
 }
 
-fn slow_reader() -> Bytes {
+fn disconnected(reason: DisconnectReason) -> Bytes {
     let mut out = Vec::new();
-    let data = Disconnected { reason: DisconnectReason::SlowReader, retriable: true };
+    let data = Disconnected { reason, retriable: true };
     frame::write(&mut out, None, "disconnected", &data);
     out.into()
 }

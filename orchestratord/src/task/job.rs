@@ -62,6 +62,11 @@ impl Job {
         }
     }
 
+    /// Whoever sent it wants it in no file.
+    pub(crate) fn is_ephemeral(&self) -> bool {
+        self.canonical.ephemeral == Some(true)
+    }
+
     /// The same request must give the same bytes.
     fn is_strict(&self) -> bool {
         self.canonical.determinism == Determinism::Strict

@@ -9,7 +9,7 @@ use orchestrator_core::{TaskId, TenantId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::TaskRecord;
+use super::{Listed, TaskRecord};
 
 /// Read by handlers, written by the driver alone. A tenant finds its own tasks and no others.
 #[derive(Clone, Default)]
@@ -34,11 +34,16 @@ impl Store {
         tenant: TenantId,
         before: TaskId,
         limit: usize,
-        wanted: impl Fn(&TaskRecord) -> bool,
-    ) -> Vec<Arc<TaskRecord>> {
+        wanted: impl Fn(&Listed) -> bool,
+    ) -> Vec<Listed> {
         let tasks = self.0.read().expect("no holder panics");
         let older = tasks.by_age.range((tenant, TaskId(0))..(tenant, before));
-        older.rev().map(|it| it.1).filter(|it| wanted(it)).take(limit).cloned().collect()
+        older.rev().map(|it| it.1.listed()).filter(|it| wanted(it)).take(limit).collect()
+    }
+
+    pub(crate) fn knows(&self, tenant: TenantId, number: TaskId) -> bool {
+        let tasks = self.0.read().expect("no holder panics");
+        tasks.by_age.contains_key(&(tenant, number))
     }
 
     pub(crate) fn insert(&self, record: Arc<TaskRecord>) {

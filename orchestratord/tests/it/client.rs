@@ -112,6 +112,14 @@ impl Client {
         Events::new(BufReader::new(response.into_body().into_reader()), "POST", "/v1/tasks")
     }
 
+    /// A task's stream, read event by event.
+    pub(crate) fn read(&self, task: &str) -> Events<BufReader<BodyReader<'static>>> {
+        let path = format!("/v1/tasks/{task}/stream");
+        let response = self.agent.get(self.url(&path)).call().unwrap();
+        check(("GET", &path, None), response.status().as_u16(), response.headers(), None);
+        Events::new(BufReader::new(response.into_body().into_reader()), "GET", &path)
+    }
+
     /// A request of which every byte is the test's.
     pub(crate) fn raw(&self, request: &str) -> Events<BufReader<TcpStream>> {
         let mut socket = TcpStream::connect(self.address).unwrap();

@@ -68,7 +68,9 @@ fn refusals_and_cancels_are_counted_by_reason() {
 #[test]
 fn a_scrape_after_traffic_of_every_kind_is_what_is_declared() {
     let config = "queue: {capacity: 1}\npreemption: {mode: hard}";
-    let rig = Rig::start(Setup { config, slots: vec![1], ..Setup::default() });
+    let folder = tempfile::TempDir::new().unwrap();
+    let journal = format!("{{data_dir: '{}'}}", folder.path().join("journal").display());
+    let rig = Rig::start(Setup { config, journal, slots: vec![1], ..Setup::default() });
     rig.client.run(r#"{"prompt":"hello","max_tokens":5}"#);
     rig.client.run(r#"{"prompt":"hello","max_tokens":5,"priority":"batch"}"#);
     let slow = r#"{"prompt":"[[sim:decode_us=30000]]","max_tokens":30,"priority":"batch"}"#;

@@ -76,7 +76,7 @@ fn a_configuration_can_be_checked_without_serving() {
 fn a_taken_port_is_one_sentence_with_the_fix() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap();
-    let output = start(&format!("bind: ['{address}']"), &[]);
+    let output = start(&format!("bind: ['{address}']\njournal: {{durability: memory}}"), &[]);
     assert_eq!(output.status.code(), Some(1));
     let said = said(&output);
     assert_eq!(said.lines().count(), 1, "{said}");
@@ -87,7 +87,7 @@ fn a_taken_port_is_one_sentence_with_the_fix() {
 #[test]
 fn a_signal_stops_the_daemon_in_order() {
     let config = std::env::temp_dir().join(format!("orchestratord-{}.yaml", uuid::Uuid::new_v4()));
-    std::fs::write(&config, "bind: ['127.0.0.1:0']").unwrap();
+    std::fs::write(&config, "bind: ['127.0.0.1:0']\njournal: {durability: memory}").unwrap();
     let mut daemon = command().arg("--config").arg(&config).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines();
     let serving = lines.next().unwrap().unwrap();

@@ -23,6 +23,8 @@ pub(crate) struct Rig {
 pub(crate) struct Setup {
     /// Further configuration, as YAML.
     pub(crate) config: &'static str,
+    /// The section of that name.
+    pub(crate) journal: String,
     /// Replicas, each with its own engine and this many slots.
     pub(crate) slots: Vec<u32>,
     /// What each of them is; those that are not named are llama.cpp.
@@ -36,6 +38,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             config: "",
+            journal: "{durability: memory}".into(),
             slots: vec![2],
             engines: Vec::new(),
             sim_flags: Vec::new(),
@@ -63,8 +66,8 @@ impl Rig {
         (setup.pools)(&mut pools);
         let manager = Manager::start(pools.clone());
         let text = format!(
-            "bind: ['127.0.0.1:0']\npool_managers: [{{url: '{}'}}]\n{}",
-            manager.url, setup.config
+            "bind: ['127.0.0.1:0']\npool_managers: [{{url: '{}'}}]\njournal: {}\n{}",
+            manager.url, setup.journal, setup.config
         );
         let config = config_schema::parse(&text).unwrap();
         let runtime = Runtime::new().unwrap();

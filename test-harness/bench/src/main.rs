@@ -29,6 +29,9 @@ struct Arguments {
     /// Streams of profile D.
     #[arg(long, default_value_t = 5_000)]
     streams: usize,
+    /// What the tasks of the relay survive.
+    #[arg(long, value_enum, default_value_t = Durability::Process)]
+    durability: Durability,
     /// Only these profiles.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Profile::value_variants().to_vec())]
     profiles: Vec<Profile>,
@@ -42,6 +45,14 @@ enum Profile {
     C,
     D,
     Disconnect,
+}
+
+/// As the configuration names them.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Durability {
+    Memory,
+    Process,
+    Disk,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -62,7 +73,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<Figures> {
     let plan = load::Plan { rounds: arguments.rounds, seconds: arguments.seconds };
     let asked = |profile| arguments.profiles.contains(&profile);
     {
-        let stack = Stack::start(256, 0).await?;
+        let stack = Stack::start(256, 0, arguments.durability).await?;
         figures.add("start.listening_ms", stack.listening_ms, "ms", Some(("<=", 100.)));
         if asked(Profile::Idle) {
             load::idle(&stack, &mut figures).await?;
@@ -78,11 +89,11 @@ async fn run(arguments: &Arguments) -> anyhow::Result<Figures> {
         }
     }
     if asked(Profile::C) {
-        let stack = Stack::start(256, 20_000).await?;
+        let stack = Stack::start(256, 20_000, arguments.durability).await?;
         load::c(&stack, plan, &mut figures).await?;
     }
     if asked(Profile::D) {
-        let stack = Stack::start(arguments.streams + 8, 2_000_000).await?;
+        let stack = Stack::start(arguments.streams + 8, 2_000_000, arguments.durability).await?;
         load::d(&stack, arguments.streams, &mut figures).await?;
     }
     Ok(figures)

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::Durability;
 use crate::client::Side;
 
 pub(crate) struct Stack {
@@ -35,7 +36,11 @@ impl Drop for Process {
 }
 
 impl Stack {
-    pub(crate) async fn start(slots: usize, decode_us: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        slots: usize,
+        decode_us: usize,
+        durability: Durability,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let (engine, engine_address) = engine(slots, decode_us)?;
         let relay_address = free()?;
@@ -45,6 +50,10 @@ impl Stack {
             "bind": [relay_address],
             "pool_managers": [{"url": format!("http://{manager_address}")}],
             "log": {"level": "warn"},
+            "journal": {
+                "durability": format!("{durability:?}").to_lowercase(),
+                "data_dir": folder.path().join("journal"),
+            },
             "pool_manager": {
                 "bind": [manager_address],
                 "data_dir": folder.path().join("data"),

@@ -42,6 +42,7 @@ pub(super) fn write(plan: &Plan) -> anyhow::Result<PathBuf> {
     manager["bind"] = json!([format!("127.0.0.1:{}", plan.port + 1)]);
     manager["data_dir"] = json!(plan.folder.join("data"));
     manager["pools"] = json!(plan.pools);
+    config["journal"]["data_dir"] = json!(plan.folder.join("journal"));
     let text = serde_json::to_string_pretty(&config)?;
     config_schema::parse(&text).context("config/home.yaml with this run's pools")?;
     std::fs::create_dir_all(&plan.folder)

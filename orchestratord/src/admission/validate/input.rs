@@ -13,12 +13,6 @@ impl Findings {
         const LATER: &str = "nothing: this is not supported yet";
         const NEVER: &str = "nothing: this is not part of version 1";
         self.absent(&request.ctx, "/ctx", LATER);
-        self.check(
-            request.ephemeral != Some(false),
-            "/ephemeral",
-            false,
-            "true or nothing: durable tasks are not supported yet",
-        );
         self.absent(&request.tools, "/tools", NEVER);
         self.absent(&request.tool_choice, "/tool_choice", NEVER);
         self.absent(&request.logprobs, "/logprobs", NEVER);

@@ -11,13 +11,14 @@ const TEXT: &str = "text/plain";
 const STREAM: &str = "text/event-stream";
 
 /// Codes of the `error` event: what can befall a task after it was admitted.
-const STREAM_CODES: [ErrorCode; 10] = [
+const STREAM_CODES: [ErrorCode; 11] = [
     ErrorCode::InvalidParams,
     ErrorCode::ContextOverflow,
     ErrorCode::AdmissionReject,
     ErrorCode::QueueFullDropLru,
     ErrorCode::PoolUnready,
     ErrorCode::PoolUnavailable,
+    ErrorCode::StorageFull,
     ErrorCode::ShuttingDown,
     ErrorCode::DecodeTimeout,
     ErrorCode::WorkerReset,
@@ -163,6 +164,7 @@ fn submit() -> Facts {
             ErrorCode::AdmissionReject,
             ErrorCode::PoolUnavailable,
             ErrorCode::ReplicaExhausted,
+            ErrorCode::StorageFull,
             ErrorCode::ShuttingDown,
             ErrorCode::Internal,
         ])

@@ -20,18 +20,22 @@ use crate::telemetry::Telemetry;
 fn app() -> App {
     let config = config_schema::parse("").unwrap();
     let telemetry = Arc::new(Telemetry::new());
+    let tenants = Arc::new(crate::tenants::Tenants::new(&config));
     let (driver, handle) = driver::build(
         &config,
         Directory::new(Vec::new(), std::iter::empty(), 0),
         Arc::clone(&telemetry),
-        TaskTracker::new(),
+        (TaskTracker::new(), crate::clock::Clock::start()),
+        (Arc::clone(&tenants), None),
     );
     App::new(Shared {
         driver: handle,
         fleet: driver.fleet(),
         telemetry,
         guard: Guard::new(&[], &[], Credentials::Open),
-        tenants: crate::tenants::Tenants::new(&config),
+        tenants,
+        archive: None,
+        outbox: None,
         settings: Settings::new(&config),
         sampler_profiles: config.sampler_profiles.clone(),
     })

@@ -80,6 +80,7 @@ impl Stack {
             document["pool_managers"] = managers.clone();
         }
         document["pool_manager"]["data_dir"] = json!(folder.path().join("data"));
+        document["journal"]["data_dir"] = json!(folder.path().join("journal"));
         std::fs::write(&config, document.to_string()).unwrap();
         Self {
             url: format!("http://127.0.0.1:{port}"),
@@ -152,8 +153,9 @@ impl Stack {
     /// Submits and hands out events as they come.
     pub(crate) fn open(&self, body: &Value) -> Events {
         let request = self.agent.post(format!("{}/v1/tasks", self.url));
-        let response = request.header("accept", "text/event-stream").send_json(body).unwrap();
-        assert_eq!(response.status().as_u16(), 200);
+        let mut response = request.header("accept", "text/event-stream").send_json(body).unwrap();
+        let status = response.status().as_u16();
+        assert!(status == 200, "{status}: {}", response.body_mut().read_to_string().unwrap());
         Events { lines: BufReader::new(response.into_body().into_reader()) }
     }
 

@@ -1,0 +1,181 @@
+//! What outlives the process, and how it gets onto the disk and back.
+//!
+//! A record goes to the [`Outbox`] when it has something new; the writer thread takes what has arrived
+//! meanwhile, commits it in one go and then lets readers see it. Whoever acknowledges something waits
+//! for that first.
+
+mod archive;
+mod documents;
+mod past;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use config_schema::{Durability, JournalConfig};
+use journal::{Journal, JournalError, JournalReader};
+use orchestrator_core::TaskId;
+use serde::Serialize;
+
+pub(crate) use archive::Archive;
+pub(crate) use documents::{COUNTERS, CountersDoc, Names, QUOTA, QuotaDoc};
+pub(crate) use past::{Numbers, Past, Present};
+pub(crate) use writer::{WriterConfig, outbox};
+
+use writer::{Inbox, Writer};
+
+use crate::clock::Clock;
+use crate::task::TaskRecord;
+use crate::tenants::Tenants;
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalStartError {
+    #[error(transparent)]
+    Open(#[from] journal::OpenError),
+    #[error("the journal in `{folder}` cannot be read back")]
+    Read { folder: PathBuf, source: journal::JournalError },
+    #[error("{what} in the journal in `{folder}` is not what this version writes")]
+    Document { folder: PathBuf, what: String, source: serde_json::Error },
+}
+
+enum Message {
+    /// A new task. Comes before everything else about it.
+    Admitted(Arc<TaskRecord>),
+    Changed(Arc<TaskRecord>),
+    Value {
+        key: String,
+        value: Bytes,
+    },
+    /// Write what is there, then end.
+    Stop,
+}
+
+/// Where what is to be written goes. Cheap to clone; never blocks.
+#[derive(Clone)]
+pub(crate) struct Outbox {
+    /// Holds an open task twice at most, so its length is bounded as their number is.
+    messages: mpsc::Sender<Message>,
+    full: Arc<AtomicBool>,
+}
+
+impl Outbox {
+    /// A new task.
+    pub(crate) fn admitted(&self, record: Arc<TaskRecord>) {
+        self.send(Message::Admitted(record));
+    }
+
+    /// Something about a task that has gone through [`Self::admitted`].
+    pub(crate) fn changed(&self, record: Arc<TaskRecord>) {
+        self.send(Message::Changed(record));
+    }
+
+    /// A named document; a later one replaces it.
+    pub(crate) fn value(&self, key: String, document: &impl Serialize) {
+        let value = serde_json::to_vec(document).expect("documents always serialise");
+        self.send(Message::Value { key, value: value.into() });
+    }
+
+    /// Nothing can be written at present, so nothing should be admitted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.send(Message::Stop);
+    }
+
+    fn send(&self, message: Message) {
+        if self.messages.send(message).is_err() {
+            tracing::debug!("the writer has ended; something was not written");
+        }
+    }
+}
+
+/// The journal before anything runs.
+pub(crate) struct Opened {
+    folder: PathBuf,
+    journal: Box<dyn Journal>,
+    reader: Box<dyn JournalReader>,
+}
+
+/// The thread that writes, until the last word.
+pub(crate) struct Writing {
+    outbox: Outbox,
+    thread: JoinHandle<()>,
+}
+
+impl Opened {
+    /// `None` where tasks are kept in memory only.
+    pub(crate) fn open(config: &JournalConfig) -> Result<Option<Self>, JournalStartError> {
+        let durability = match config.durability {
+            Durability::Memory => return Ok(None),
+            Durability::Process => journal::Durability::Process,
+            Durability::Disk => journal::Durability::Disk,
+        };
+        let folder = config.data_dir.clone();
+        let journal = journal::open(&folder, durability)?;
+        let reader = journal
+            .reader()
+            .map_err(|source| JournalStartError::Read { folder: folder.clone(), source })?;
+        Ok(Some(Self { folder, journal: Box::new(journal), reader }))
+    }
+
+    /// Raised by each start.
+    pub(crate) fn next_epoch(&mut self, clock: Clock) -> Result<u64, JournalStartError> {
+        let last = past::last_epoch(self.reader.as_mut()).map_err(|it| self.unread(it))?;
+        let epoch = epoch(clock, last);
+        let value = Some(epoch.to_string().into());
+        let write = journal::Write::Value { key: documents::EPOCH.into(), value };
+        self.journal.commit(&[write]).map_err(|it| self.unread(it))?;
+        Ok(epoch)
+    }
+
+    pub(crate) fn past(
+        &mut self,
+        present: &Present<'_>,
+        numbers: &mut impl Numbers,
+    ) -> Result<Past, JournalStartError> {
+        Past::read(&self.folder, self.reader.as_mut(), present, numbers)
+    }
+
+    pub(crate) fn start(
+        self,
+        (outbox, inbox): (Outbox, Inbox),
+        config: WriterConfig,
+        tenants: Arc<Tenants>,
+    ) -> (Archive, Writing) {
+        let back = (config.driver.leavings(), outbox.clone());
+        let archive = Archive::new(self.reader, tenants, config.clock, back);
+        let writer = Writer::new(self.journal, inbox, config);
+        let thread = std::thread::Builder::new().name("journal".into());
+        let thread =
+            thread.spawn(|| writer.run()).expect("a process that starts has a thread left");
+        (archive, Writing { outbox, thread })
+    }
+
+    fn unread(&self, source: JournalError) -> JournalStartError {
+        JournalStartError::Read { folder: self.folder.clone(), source }
+    }
+}
+
+impl Writing {
+    /// Returns when all that was sent is written.
+    pub(crate) async fn finish(self) {
+        self.outbox.stop();
+        let _panicked = tokio::task::spawn_blocking(|| self.thread.join()).await;
+    }
+}
+
+/// What commanded before, or runs on beside us, is refused from now on. Milliseconds, so that daemons
+/// without a journal have an order, too.
+pub(crate) fn epoch(clock: Clock, last: u64) -> u64 {
+    (clock.now().0 / 1_000).max(last + 1)
+}
+
+fn task_no(id: TaskId) -> journal::TaskNo {
+    journal::TaskNo(id.0)
+}

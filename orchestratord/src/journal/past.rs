@@ -1,0 +1,178 @@
+//! Reading back: what an earlier life of the daemon left.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use journal::{JournalReader, Stored};
+use orchestrator_core::{ModelId, PoolId, SavedCounters, SavedQuota, TaskId, TenantId, Timestamp};
+use uuid::Uuid;
+
+use super::documents::{COUNTERS, CountersDoc, EPOCH, QUOTA, QuotaDoc, RequestDoc, StateDoc};
+use super::{JournalStartError, Outbox};
+use crate::admission::{Parts, job};
+use crate::clock::Clock;
+use crate::driver::Leavings;
+use crate::stream::log::Log;
+use crate::task::{Caller, Progress, State, TaskRecord};
+use crate::tenants::{Tenant, Tenants};
+
+/// Tasks that are read at a time.
+const PAGE: usize = 1_000;
+
+/// What comes back at a start.
+pub(crate) struct Past {
+    /// Open tasks in the order of their admission.
+    pub(crate) open: Vec<Arc<TaskRecord>>,
+    pub(crate) quotas: Vec<(TenantId, SavedQuota)>,
+    pub(crate) counters: SavedCounters,
+    /// The largest number that a task ever had.
+    pub(crate) last_task: TaskId,
+}
+
+/// What a record needs of this life.
+pub(crate) struct Present<'a> {
+    pub(crate) tenants: &'a Tenants,
+    pub(crate) clock: Clock,
+    pub(crate) leavings: Leavings,
+    pub(crate) outbox: Option<Outbox>,
+}
+
+/// Gives the core's numbers to names.
+pub(crate) trait Numbers {
+    fn model(&mut self, name: &str) -> ModelId;
+    fn pool(&mut self, name: &str) -> PoolId;
+}
+
+impl Past {
+    pub(crate) fn read(
+        folder: &Path,
+        reader: &mut dyn JournalReader,
+        present: &Present<'_>,
+        numbers: &mut impl Numbers,
+    ) -> Result<Self, JournalStartError> {
+        let unread = |source| JournalStartError::Read { folder: folder.to_owned(), source };
+        let strange = |what: String, source| JournalStartError::Document {
+            folder: folder.to_owned(),
+            what,
+            source,
+        };
+        let mut open = Vec::new();
+        let mut after = None;
+        let mut foreign = 0_u64;
+        loop {
+            let page = reader.open_tasks(after, PAGE).map_err(unread)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.admitted.task);
+            for stored in page {
+                let task = stored.admitted.task;
+                let Some(tenant) = present.tenants.named(&stored.admitted.tenant) else {
+                    foreign += 1;
+                    continue;
+                };
+                let events = events(reader, &stored).map_err(unread)?;
+                let record = revive(&stored, events, tenant, present, numbers);
+                let record = record.map_err(|it| strange(format!("task {}", task.0), it))?;
+                open.push(Arc::new(record));
+            }
+        }
+        if 0 < foreign {
+            tracing::warn!(
+                tasks = foreign,
+                "open tasks of tenants that are not configured stay in the journal and do not run"
+            );
+        }
+        let last_task = TaskId(reader.last_task().map_err(unread)?.0);
+        let mut quotas = Vec::new();
+        for (key, value) in reader.values(QUOTA).map_err(unread)? {
+            let document: QuotaDoc =
+                serde_json::from_slice(&value).map_err(|it| strange(key.clone(), it))?;
+            let tenant = present.tenants.named(key.trim_start_matches(QUOTA));
+            quotas.extend(tenant.map(|it| (it.id, document.quota())));
+        }
+        let mut counters = SavedCounters::default();
+        for (key, value) in reader.values(COUNTERS).map_err(unread)? {
+            let document: CountersDoc =
+                serde_json::from_slice(&value).map_err(|it| strange(key, it))?;
+            let tenant = |name: &str| present.tenants.named(name).map(|it| it.id);
+            counters = document.counters(|it| numbers.model(it), tenant);
+        }
+        Ok(Self { open, quotas, counters, last_task })
+    }
+}
+
+/// The epoch of the last start; 0 before the first.
+pub(crate) fn last_epoch(reader: &mut dyn JournalReader) -> Result<u64, journal::JournalError> {
+    let found = reader.values(EPOCH)?;
+    Ok(found.first().and_then(|it| serde_json::from_slice(&it.1).ok()).unwrap_or(0))
+}
+
+/// Every event of a task.
+pub(super) fn events(
+    reader: &mut dyn JournalReader,
+    stored: &Stored,
+) -> Result<Vec<u8>, journal::JournalError> {
+    let mut frames = Vec::new();
+    let mut after = 0;
+    while after < stored.last_event {
+        let rows = reader.events(stored.admitted.task, after, usize::MAX)?;
+        let Some(last) = rows.last() else { break };
+        after = last.last;
+        rows.iter().for_each(|it| frames.extend_from_slice(&it.frames));
+    }
+    Ok(frames)
+}
+
+/// The record of a task that the journal has.
+pub(super) fn revive(
+    stored: &Stored,
+    events: Vec<u8>,
+    tenant: &Tenant,
+    present: &Present<'_>,
+    numbers: &mut impl Numbers,
+) -> Result<TaskRecord, serde_json::Error> {
+    let request: RequestDoc = serde_json::from_slice(&stored.admitted.request)?;
+    let state: StateDoc = serde_json::from_slice(&stored.admitted.state)?;
+    let job = job(Parts {
+        model: numbers.model(&request.model),
+        model_name: request.model,
+        prompt_tokens: request.prompt_tokens,
+        max_tokens: request.max_tokens,
+        sampling: request.sampling,
+        cancel_on_disconnect: request.cancel_on_disconnect,
+        pools: request.pools.map(|it| Box::new(it.choice(|name| numbers.pool(name)))),
+        request: request.request,
+    });
+    let caller = Caller {
+        tenant: tenant.clone(),
+        correlation_id: request.correlation_id,
+        leavings: present.leavings.clone(),
+        clock: present.clock,
+        admitted: Timestamp(request.admitted_us),
+        outbox: present.outbox.clone(),
+    };
+    let log = Log::replay(events, stored.ended_at_ms.is_some());
+    let tokens = u32::try_from(log.tokens()).unwrap_or(u32::MAX);
+    let task = state.task;
+    let progress = Progress {
+        state: match stored.ended_at_ms {
+            Some(_) => State::Ended(task.state),
+            None => State::Queued,
+        },
+        attempt: task.attempt,
+        placement: task.placement.filter(|_| stored.ended_at_ms.is_some()).map(Arc::new),
+        queue_position: state.queue_position,
+        predicted_start_ms: state.predicted_start_ms,
+        predicted_start_p90_ms: state.predicted_start_p90_ms,
+        timings: task.timings,
+        usage: task.usage,
+        finish_reason: task.finish_reason,
+        error: task.error.map(Box::new),
+        standing: state.standing.standing(tokens),
+        preemptions: state.preemptions,
+        deadline: None,
+        decisions: Vec::new(),
+    };
+    let id = Uuid::from_bytes(stored.admitted.id);
+    let number = TaskId(stored.admitted.task.0);
+    Ok(TaskRecord::restored(id, number, job, caller, (log, progress)))
+}

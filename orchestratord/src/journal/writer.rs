@@ -1,0 +1,298 @@
+//! The one thread that writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use api_types::{ErrorCode, TaskState};
+use bytes::Bytes;
+use journal::{Admitted, Journal, JournalError, Retention, Swept, Write};
+use orchestrator_core::Event;
+
+use super::documents::{PoolsDoc, RequestDoc, StateDoc};
+use super::{Message, Outbox, task_no};
+use crate::clock::Clock;
+use crate::driver::{Command, Handle};
+use crate::fleet::FleetWatch;
+use crate::task::{Stored, TaskRecord, Unwritten};
+use crate::telemetry::Telemetry;
+use crate::wire::envelope;
+
+/// Messages that become one commit at most.
+const BATCH: usize = 1_024;
+/// How long streams wait for room to be written before they end.
+const PATIENCE: Duration = Duration::from_secs(2);
+const RETRY_EVERY: Duration = Duration::from_millis(50);
+/// How often ended tasks are looked through, and whether there is room again.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Written to see whether there is room again.
+const PROBE: &str = "probe";
+/// Tasks that are removed in one go: commits wait meanwhile.
+const SWEEP_TASKS: usize = 64;
+
+pub(crate) struct WriterConfig {
+    pub(crate) retention: Retention,
+    pub(crate) clock: Clock,
+    pub(crate) fleet: FleetWatch,
+    pub(crate) driver: Handle,
+    pub(crate) telemetry: Arc<Telemetry>,
+}
+
+pub(crate) struct Writer {
+    journal: Box<dyn Journal>,
+    inbox: Receiver<Message>,
+    full: Arc<AtomicBool>,
+    config: WriterConfig,
+    /// Not written yet.
+    values: BTreeMap<String, Bytes>,
+    /// Ends of tasks that were shown and had no room.
+    late: Vec<Write>,
+    /// Since when nothing could be written.
+    failing: Option<Instant>,
+    swept: Instant,
+}
+
+/// One commit, and whom it concerns.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<Write>,
+    /// With the last event that is written.
+    records: Vec<(Arc<TaskRecord>, u64)>,
+    /// Write it and end.
+    last: bool,
+}
+
+/// Where a writer's messages come from; it exists before its writer, whose driver needs it.
+pub(crate) struct Inbox {
+    inbox: Receiver<Message>,
+    full: Arc<AtomicBool>,
+}
+
+pub(crate) fn outbox() -> (Outbox, Inbox) {
+    let (messages, inbox) = mpsc::channel();
+    let full = Arc::new(AtomicBool::new(false));
+    (Outbox { messages, full: Arc::clone(&full) }, Inbox { inbox, full })
+}
+
+impl Writer {
+    pub(crate) fn new(journal: Box<dyn Journal>, inbox: Inbox, config: WriterConfig) -> Self {
+        let Inbox { inbox, full } = inbox;
+        let (values, late, swept) = (BTreeMap::new(), Vec::new(), Instant::now());
+        Self { journal, inbox, full, config, values, late, failing: None, swept }
+    }
+
+    /// Runs until [`Outbox::stop`], or until every outbox is gone.
+    pub(crate) fn run(mut self) {
+        loop {
+            let batch = match self.inbox.recv_timeout(SWEEP_EVERY) {
+                Ok(first) => self.gather(first),
+                Err(RecvTimeoutError::Timeout) => Batch::default(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let last = batch.last;
+            self.write(batch);
+            if last {
+                return;
+            }
+            if SWEEP_EVERY <= self.swept.elapsed() {
+                self.sweep();
+            }
+        }
+    }
+
+    /// Whatever has arrived is one commit.
+    fn gather(&mut self, first: Message) -> Batch {
+        let mut batch = Batch::default();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Admitted(record) => batch.admit(record, &self.config.fleet),
+                Message::Changed(record) => batch.change(record, self.config.clock),
+                Message::Value { key, value } => {
+                    self.values.insert(key, value);
+                }
+                Message::Stop => batch.last = true,
+            }
+            let more = batch.records.len() < BATCH && !batch.last;
+            next = if more { self.inbox.try_recv().ok() } else { None };
+        }
+        batch
+    }
+
+    /// Returns when it is written, or never will be.
+    fn write(&mut self, batch: Batch) {
+        let Batch { writes: new, records, last } = batch;
+        let mut writes = self.late.clone();
+        writes.extend(new);
+        let named = |(key, value): (&String, &Bytes)| Write::Value {
+            key: key.clone(),
+            value: Some(value.clone()),
+        };
+        writes.extend(self.values.iter().map(named));
+        if writes.is_empty() && self.failing.is_some() {
+            writes.push(Write::Value { key: PROBE.into(), value: Some(Bytes::new()) });
+        }
+        while !writes.is_empty() {
+            match self.commit(&writes) {
+                Ok(()) => break,
+                Err(error) => {
+                    let since = self.failed(&error);
+                    if last || PATIENCE <= since.elapsed() {
+                        self.give_up(records);
+                        return;
+                    }
+                    pause();
+                }
+            }
+        }
+        records.iter().for_each(|(record, last)| record.written(*last));
+    }
+
+    fn commit(&mut self, writes: &[Write]) -> Result<(), JournalError> {
+        let started = Instant::now();
+        self.journal.commit(writes)?;
+        self.config.telemetry.committed(started.elapsed());
+        self.values.clear();
+        self.late.clear();
+        if self.failing.take().is_some() {
+            self.full.store(false, Ordering::Relaxed);
+            tracing::info!("the journal can be written again");
+        }
+        Ok(())
+    }
+
+    /// Says since when that is so. Nothing is admitted meanwhile.
+    fn failed(&mut self, error: &JournalError) -> Instant {
+        *self.failing.get_or_insert_with(|| {
+            let cause = error.source().map(ToString::to_string);
+            tracing::error!(%error, cause, "the journal cannot be written");
+            self.full.store(true, Ordering::Relaxed);
+            Instant::now()
+        })
+    }
+
+    /// New tasks are refused, and streams end: with what their engines said where they were through,
+    /// else with an error. There is room set aside for that.
+    fn give_up(&mut self, records: Vec<(Arc<TaskRecord>, u64)>) {
+        let mut ends = Batch::default();
+        let mut seen = BTreeSet::new();
+        for (record, _) in records {
+            if !seen.insert(record.core_id) {
+                continue;
+            }
+            let (stored, over) = {
+                let stream = record.lock();
+                (stream.stored, stream.log.is_over())
+            };
+            match stored {
+                Stored::NotYet => {
+                    record.not_written();
+                    self.config.driver.send_blocking(Command::NotStored(record));
+                }
+                // Its end is among the late ones.
+                Stored::Yes if over => {}
+                Stored::Yes => {
+                    cut_off(&record);
+                    let task = record.core_id;
+                    let unwritten = record.take_again();
+                    ends.push(record, unwritten, self.config.clock);
+                    let cancel = Command::Core(Event::CancelRequested { task });
+                    self.config.driver.send_blocking(cancel);
+                }
+                Stored::Never => {}
+            }
+        }
+        if let Err(error) = self.journal.commit_reserved(&ends.writes) {
+            tracing::error!(%error, tasks = ends.records.len(), "ends of tasks could not be written yet");
+            self.late.append(&mut ends.writes);
+        }
+        ends.records.iter().for_each(|(record, last)| record.written(*last));
+    }
+
+    fn sweep(&mut self) {
+        self.swept = Instant::now();
+        let now_ms = self.config.clock.now().0 / 1_000;
+        match self.journal.sweep(self.config.retention, now_ms, SWEEP_TASKS) {
+            Ok(Swept { removed, more }) => {
+                tracing::debug!(tasks = removed.len(), more, "swept the journal");
+            }
+            Err(error) => tracing::warn!(%error, "the journal was not swept"),
+        }
+    }
+}
+
+impl Batch {
+    fn admit(&mut self, record: Arc<TaskRecord>, fleet: &FleetWatch) {
+        let job = &record.job;
+        let pool = |id| {
+            let fleet = fleet.now();
+            let found = fleet.pools.iter().find(|it| it.core_id == id);
+            found.map(|it| it.pool.pool_id.clone())
+        };
+        let request = RequestDoc {
+            request: job.canonical.clone(),
+            model: job.model_name.clone(),
+            prompt_tokens: job.prompt_tokens,
+            max_tokens: job.max_tokens,
+            sampling: job.sampling,
+            cancel_on_disconnect: job.cancel_on_disconnect,
+            pools: job.pools.as_deref().map(|it| PoolsDoc::of(it, pool)),
+            correlation_id: record.correlation_id.clone(),
+            admitted_us: record.admitted.0,
+        };
+        self.writes.push(Write::Admitted(Admitted {
+            task: task_no(record.core_id),
+            tenant: record.tenant.name.as_ref().into(),
+            id: *record.id.as_bytes(),
+            session: job.canonical.session_id.clone(),
+            admitted_at_ms: record.admitted.0 / 1_000,
+            request: json(&request),
+            state: json(&StateDoc::of(&record)),
+        }));
+        self.records.push((record, 0));
+    }
+
+    fn change(&mut self, record: Arc<TaskRecord>, clock: Clock) {
+        let unwritten = record.take_unwritten();
+        self.push(record, unwritten, clock);
+    }
+
+    fn push(&mut self, record: Arc<TaskRecord>, unwritten: Unwritten, clock: Clock) {
+        let Unwritten { events, first, last, changed, ended } = unwritten;
+        if record.lock().stored == Stored::Never {
+            return;
+        }
+        let task = task_no(record.core_id);
+        if first <= last {
+            self.writes.push(Write::Events { task, first, last, frames: events });
+        }
+        if changed {
+            let ended_at_ms = ended.then(|| clock.now().0 / 1_000);
+            let state = json(&StateDoc::of(&record));
+            self.writes.push(Write::State { task, state, ended_at_ms });
+        }
+        self.records.push((record, last));
+    }
+}
+
+/// Ends a stream whose tokens cannot be written, unless its engine was through.
+fn cut_off(record: &Arc<TaskRecord>) {
+    let message = "the journal cannot be written: its disk is full or broken";
+    let error = envelope(ErrorCode::StorageFull, message, &record.correlation_id);
+    record.update(|stream| {
+        stream.log.retract();
+        stream.fail(error, TaskState::Failed);
+    });
+}
+
+fn json(document: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(document).expect("documents always serialise").into()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which nothing else waits for")]
+fn pause() {
+    std::thread::sleep(RETRY_EVERY);
+}

@@ -1,0 +1,125 @@
+//! orchestratord as a process that is killed and started again, on one journal.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use conformance::Subject;
+use engine_sim::SimProcess;
+use pool_api::Engine;
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::manager::{Manager, pool};
+use crate::rig::wait_until;
+
+/// What stays: engines, their manager, the configuration and the journal.
+pub(crate) struct World {
+    _sims: Vec<SimProcess>,
+    folder: TempDir,
+    _manager: Manager,
+}
+
+/// One life of the daemon; dropping it is `kill -9`.
+pub(crate) struct Life {
+    process: Child,
+    pub(crate) client: Client,
+}
+
+impl World {
+    /// One replica for each count of slots.
+    pub(crate) fn new(slots: &[u32], sim_flags: &[&'static str], config: &str) -> Self {
+        let subjects = slots.iter().enumerate().map(|(index, slots)| {
+            let setup =
+                conformance::Setup { slots: *slots, flags: sim_flags, ..Default::default() };
+            let sim = Subject::simulated(&Engine::Llamacpp, setup).sim.unwrap();
+            let pool = pool(&format!("p{index}"), "tiny", &sim.base_url(), *slots);
+            (sim, pool)
+        });
+        let (sims, pools): (Vec<_>, Vec<_>) = subjects.unzip();
+        let manager = Manager::start(pools);
+        let folder = TempDir::new().unwrap();
+        let world = Self { _sims: sims, folder, _manager: manager };
+        let text = format!(
+            "bind: ['127.0.0.1:0']\npool_managers: [{{url: '{}'}}]\n\
+             journal: {{data_dir: '{}'}}\n{config}",
+            world._manager.url,
+            world.journal().display()
+        );
+        std::fs::write(world.config(), text).unwrap();
+        world
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.folder.path().join("journal")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("config.yaml")
+    }
+
+    /// How the daemon is started; stderr is piped.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orchestratord"));
+        command.arg("--config").arg(self.config()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts the daemon; returns once it knows its pools.
+    pub(crate) fn start(&self) -> Life {
+        self.start_as(self.command())
+    }
+
+    pub(crate) fn start_as(&self, mut command: Command) -> Life {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut said = Vec::new();
+        let serving = loop {
+            let Some(line) = lines.next() else { panic!("it did not start: {said:#?}") };
+            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if line["message"] == "serving" {
+                break line;
+            }
+            said.push(line);
+        };
+        // It must not block on a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        let listen = serving["listen"].as_str().unwrap();
+        let client = Client::new(listen.trim_matches(['[', ']']).parse().unwrap());
+        wait_until("the fleet is known", || !client.json("/v1/pools")["pools"][0].is_null());
+        Life { process, client }
+    }
+}
+
+impl Life {
+    /// SIGKILL: nothing is flushed, nobody is told.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        self.signal();
+        self.process.wait().unwrap().code()
+    }
+
+    /// The size that no file of the daemon may exceed, in bytes; `None`: any.
+    pub(crate) fn limit_files(&self, maximum: Option<u64>) {
+        let pid = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let limit = rustix::process::Rlimit { current: maximum, maximum: None };
+        rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit).unwrap();
+    }
+
+    pub(crate) fn signal(&self) {
+        let sent = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
