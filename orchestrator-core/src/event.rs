@@ -95,6 +95,8 @@ pub enum Report {
     NotTaken,
     /// Stopped for [`Effect::Preempt`]; the tokens of `usage` are kept.
     Preempted,
+    /// The engine lost it while it lives; the tokens of `usage` are kept.
+    Lost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapter_api::{EngineError, Prompt};
-use api_types::{ErrorCode, Preempted, PreemptionMode, TaskState};
+use api_types::{ErrorCode, ErrorEnvelope, Preempted, PreemptionMode, TaskState};
 use config_schema::Config;
 use orchestrator_core::{Event, Report, Run, Usage};
 use tokio::time::Instant;
@@ -21,6 +21,9 @@ use crate::fleet::ReplicaEntry;
 use crate::task::{Input, State, Stream, TaskRecord};
 use crate::telemetry::{ReplicaSeries, Telemetry};
 use crate::wire::envelope;
+
+/// How long the manager of an engine that died may take to tell.
+const TOLD_WITHIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AttemptConfig {
@@ -79,6 +82,8 @@ enum Failure {
     Timeout {
         limit: &'static str,
         after: Duration,
+        /// Another attempt may do better.
+        again: bool,
     },
 }
 
@@ -102,6 +107,12 @@ pub(crate) async fn run(attempt: Attempt) {
                 }
             });
             (Report::NotTaken, true)
+        }
+        Outcome::Failed(failure) if attempt.can_go_on(failure) => {
+            if !attempt.is_news_of_the_engine(failure).await {
+                attempt.lose(failure);
+            }
+            (Report::Lost, false)
         }
         Outcome::Failed(failure) => {
             attempt.fail(failure);
@@ -136,7 +147,8 @@ impl Attempt {
             submitted = submit => submitted,
             outcome = self.interrupted() => return outcome,
             () = &mut timer => {
-                return Outcome::Failed(Failure::Timeout { limit: "first token", after: limit });
+                let limit = Failure::Timeout { limit: "first token", after: limit, again: true };
+                return Outcome::Failed(limit);
             }
         };
         match generation {
@@ -223,11 +235,55 @@ impl Attempt {
         .await
     }
 
+    /// Whether another attempt may go on after the tokens there are.
+    fn can_go_on(&self, failure: &Failure) -> bool {
+        let of_the_engine = match failure {
+            Failure::Engine(error) => matches!(
+                error,
+                EngineError::Reset { .. }
+                    | EngineError::Timeout { .. }
+                    | EngineError::Protocol { .. }
+            ),
+            Failure::Timeout { again, .. } => *again,
+        };
+        let begun = 0 < self.record.lock().log.tokens();
+        of_the_engine && (!begun || self.record.job.is_resumable())
+    }
+
+    /// An engine that dies breaks its streams a moment before its manager tells. Then it is the
+    /// manager's word that counts: who was aboard, and who may be the cause.
+    async fn is_news_of_the_engine(&self, failure: &Failure) -> bool {
+        let Failure::Engine(_) = failure else { return false };
+        tokio::time::timeout(TOLD_WITHIN, self.interrupted()).await.is_ok()
+    }
+
+    /// The task waits again, for an engine that does better.
+    fn lose(&self, failure: &Failure) {
+        let error = self.error(failure);
+        self.log_failure(&error.message, "engine lost the attempt");
+        self.record.update(|stream| {
+            if self.is_current(stream) {
+                stream.enter(State::Queued);
+                stream.progress.placement = None;
+                stream.progress.lost_by = Some(Box::new(error));
+            }
+        });
+    }
+
     /// Ends the stream with the failure's error, unless it has ended.
     fn fail(&self, failure: &Failure) {
+        let error = self.error(failure);
+        let message = error.message.clone();
+        let current = self.is_current(&self.record.lock());
+        if current && close_failed(&self.record, error, TaskState::Failed) {
+            self.log_failure(&message, "attempt failed");
+        }
+    }
+
+    fn error(&self, failure: &Failure) -> ErrorEnvelope {
         let (code, message) = match failure {
             Failure::Engine(error) => (code_of(error), error.to_string()),
-            Failure::Timeout { limit, after } => {
+            Failure::Timeout { limit, after, .. } => {
                 let message =
                     format!("no token within the {limit} limit of {} ms", after.as_millis());
                 (ErrorCode::DecodeTimeout, message)
@@ -240,10 +296,7 @@ impl Attempt {
         if error.retriable {
             error.retry_after_ms = Some(1_000);
         }
-        let current = self.is_current(&self.record.lock());
-        if current && close_failed(&self.record, error, TaskState::Failed) {
-            self.log_failure(&message, "attempt failed");
-        }
+        error
     }
 
     fn log_failure(&self, error: &str, message: &'static str) {

@@ -215,8 +215,8 @@ impl Telemetry {
     }
 
     /// An answer goes on in a further attempt.
-    pub(crate) fn resumed(&self, engine: &str) {
-        self.resumptions.with(&["hard", engine]).inc();
+    pub(crate) fn resumed(&self, mode: &str, engine: &str) {
+        self.resumptions.with(&[mode, engine]).inc();
     }
 
     /// A load of ours has ended.

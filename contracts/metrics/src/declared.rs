@@ -12,7 +12,11 @@ pub const LABELS: &[Label] = &[
         budget: 2,
         meaning: "whether a wish for pools was not met: yes or no",
     },
-    Label { name: "mode", budget: 4, meaning: "`hard`: stopped while it ran" },
+    Label {
+        name: "mode",
+        budget: 4,
+        meaning: "`hard`: stopped while it ran; `failover`: its engine or the daemon was lost",
+    },
     Label { name: "model_id", budget: 1_024, meaning: "id of a model" },
     Label { name: "outcome", budget: 8, meaning: "how it ended" },
     Label { name: "pinned", budget: 2, meaning: "whether the task is bound to pools: yes or no" },

@@ -8,6 +8,9 @@ use crate::types::{Class, Micros, ModelId, ReplicaId, TaskId, Timestamp};
 /// Attempts of one task that fail before it does, and the pause for a replica that took none.
 pub(super) const ATTEMPTS_MAX: u32 = 3;
 const SUSPECT_FOR: Micros = Micros(1_000_000);
+/// The pause for a replica that lost an attempt, the first time and at most.
+const LOST_PAUSE: Micros = Micros(250_000);
+const LOST_PAUSE_MAX: Micros = Micros(10_000_000);
 
 impl Core {
     pub(super) fn cancel_requested(&mut self, task: TaskId, effects: &mut Vec<Effect>) {
@@ -90,6 +93,7 @@ impl Core {
                 self.refresh_hold(tenant, effects);
                 self.dispatch(model, effects);
             }
+            Report::Lost => self.lost(run, effects),
             Report::NotTaken => unreachable!("handled above"),
         }
     }
@@ -171,14 +175,36 @@ impl Core {
         }
     }
 
+    /// As after a death, but nobody else was aboard. The replica rests, longer each time that this
+    /// task is lost, so that another one is tried first. No jitter: one core sends, and no more than
+    /// there are slots.
+    fn lost(&mut self, run: Run, effects: &mut Vec<Effect>) {
+        let task = self.task_mut(run.task);
+        task.failures += 1;
+        let (failures, model, tenant) = (task.failures, task.spec.model, task.spec.tenant);
+        if ATTEMPTS_MAX <= failures {
+            self.end_running(run.task, Ending::AttemptsExhausted, effects);
+            return;
+        }
+        let pause = LOST_PAUSE.0.saturating_mul(1 << (failures - 1).min(16)).min(LOST_PAUSE_MAX.0);
+        self.rest(run.replica, Micros(pause));
+        self.requeue(run.task);
+        self.refresh_hold(tenant, effects);
+        self.dispatch(model, effects);
+    }
+
+    /// The replica is spared for a while.
+    fn rest(&mut self, id: ReplicaId, pause: Micros) {
+        let until = self.now.after(pause);
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        replica.suspect_until = replica.suspect_until.max(Some(until));
+        self.set_timer(until, Timer::Suspect(id));
+        self.refresh_free(id);
+    }
+
     /// Back to its old place in the queue, unless it has been sent often enough.
     fn not_taken(&mut self, run: Run, effects: &mut Vec<Effect>) {
-        if let Some(it) = self.replicas.get_mut(&run.replica) {
-            let until = self.now.after(SUSPECT_FOR);
-            it.suspect_until = Some(until);
-            self.set_timer(until, Timer::Suspect(run.replica));
-            self.refresh_free(run.replica);
-        }
+        self.rest(run.replica, SUSPECT_FOR);
         let task = self.task_mut(run.task);
         task.failures += 1;
         if ATTEMPTS_MAX <= task.failures {

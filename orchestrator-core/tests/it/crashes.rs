@@ -122,3 +122,50 @@ fn a_suspect_gets_a_replica_of_its_own_even_if_all_are_busy() {
         "#]],
     );
 }
+
+// ORCH-4003
+#[test]
+fn what_an_engine_lost_goes_on_elsewhere_at_once_and_there_after_a_pause() {
+    check(
+        ROOMY,
+        "
+        0 ready r1 m1
+        1 submit t1 m1
+        2 lost t1 r1 out=5
+        2.1 tick
+        2.25 tick
+        3 ready r2 m1
+        4 lost t1 r1 attempt=2 out=3
+        5 done t1 r2 attempt=3 out=4",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            2.25: dispatch t1 on r1 attempt 2 after 5 tokens
+            4: dispatch t1 on r2 attempt 3 after 8 tokens
+            5: ended t1: Completed
+        "#]],
+    );
+}
+
+// ORCH-4003
+#[test]
+fn what_is_lost_three_times_ends() {
+    check(
+        ROOMY,
+        "
+        0 ready r1 m1
+        0 ready r2 m1
+        0 ready r3 m1
+        1 submit t1 m1
+        2 lost t1 r1 out=5
+        3 lost t1 r2 attempt=2 out=5
+        4 lost t1 r3 attempt=3 out=5",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            2: dispatch t1 on r2 attempt 2 after 5 tokens
+            3: dispatch t1 on r3 attempt 3 after 10 tokens
+            4: ended t1: AttemptsExhausted
+        "#]],
+    );
+}

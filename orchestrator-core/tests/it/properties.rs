@@ -123,6 +123,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Report::Failed),
         1 => Just(Report::NotTaken),
         1 => Just(Report::Preempted),
+        1 => Just(Report::Lost),
     ];
     let replica = || (0..4_u32).prop_map(ReplicaId);
     let footprint = (0..2_u32, 0..12_u64, 0..3_000_000_u64, any::<bool>()).prop_map(

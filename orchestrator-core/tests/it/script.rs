@@ -201,6 +201,7 @@ fn parse(text: &str) -> Event {
         "failed" => words.finished(Report::Failed),
         "refused" => words.finished(Report::NotTaken),
         "stopped" => words.finished(Report::Preempted),
+        "lost" => words.finished(Report::Lost),
         "free" => Event::SlotConfirmedFree(words.run()),
         "ready" => words.changed(Availability::Ready),
         "coming" => words.changed(Availability::Coming),

@@ -34,7 +34,7 @@ impl Attempt {
             found = work => found,
             outcome = self.interrupted() => return Some(outcome),
             () = tokio::time::sleep_until(started + limit) => {
-                let limit = Failure::Timeout { limit: "result", after: limit };
+                let limit = Failure::Timeout { limit: "result", after: limit, again: true };
                 return Some(Outcome::Failed(limit));
             }
         };

@@ -132,7 +132,7 @@ impl<'a> Relay<'a> {
             let wall = ("wall", config.wall, self.started + config.wall);
             let (limit, after, at) = if wall.2 < silence.2 { wall } else { silence };
             if at <= Instant::now() {
-                return Poll::Ready(Failure::Timeout { limit, after });
+                return Poll::Ready(Failure::Timeout { limit, after, again: limit != wall.0 });
             }
             // Moved here only: a token costs no timer operation.
             self.timer.as_mut().reset(at);

@@ -174,6 +174,8 @@ impl Driver {
         let first = run.attempt.0 == 1;
         let standing = self.core.saved_task(run.task).map(|it| it.standing);
         let queue_time = record.waited_ms();
+        let preempted = record.lock().progress.state == State::Preempted;
+        let mode = if preempted { "hard" } else { "failover" };
         record.update(|stream| {
             stream.enter(State::Running);
             stream.progress.standing = standing.unwrap_or_default();
@@ -182,7 +184,7 @@ impl Driver {
             stream.progress.timings.queue_time_ms.get_or_insert(queue_time);
         });
         if 0 < kept.tokens {
-            self.telemetry.resumed(self.engine_of(&record));
+            self.telemetry.resumed(mode, self.engine_of(&record));
         }
         let series = replica.series(&self.telemetry);
         self.telemetry.dispatched(&record, series, first.then_some(queue_time));

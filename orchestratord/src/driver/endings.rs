@@ -52,11 +52,7 @@ impl Driver {
                 ErrorCode::WorkerReset,
                 "the engine died twice before this task's first token",
             ),
-            Ending::AttemptsExhausted => self.close_with(
-                &record,
-                ErrorCode::WorkerReset,
-                "each of 3 attempts was refused by its engine or lost with it",
-            ),
+            Ending::AttemptsExhausted => self.close_exhausted(&record),
         }
         let (state, bytes) = {
             let stream = record.lock();
@@ -78,6 +74,19 @@ impl Driver {
             | Ending::AttemptsExhausted => {}
         }
         self.telemetry.ended(&record, engine, state);
+    }
+
+    /// With what the last engine had to say, if it said something.
+    fn close_exhausted(&self, record: &Arc<TaskRecord>) {
+        let lost_by = record.lock().progress.lost_by.take();
+        let message = "each of 3 attempts was refused by its engine or lost with it";
+        match lost_by {
+            None => self.close_with(record, ErrorCode::WorkerReset, message),
+            Some(error) => {
+                let message = format!("{message}; the last: {}", error.message);
+                close_failed(record, ErrorEnvelope { message, ..*error }, TaskState::Failed);
+            }
+        }
     }
 
     pub(super) fn close_with(&self, record: &Arc<TaskRecord>, code: ErrorCode, message: &str) {

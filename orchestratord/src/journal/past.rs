@@ -167,6 +167,7 @@ pub(super) fn revive(
         usage: task.usage,
         finish_reason: task.finish_reason,
         error: task.error.map(Box::new),
+        lost_by: None,
         standing: state.standing.standing(tokens),
         preemptions: state.preemptions,
         deadline: None,

@@ -55,6 +55,8 @@ pub(crate) struct Progress {
     pub(crate) usage: TaskUsage,
     pub(crate) finish_reason: Option<FinishReason>,
     pub(crate) error: Option<Box<ErrorEnvelope>>,
+    /// Why the last attempt did not end, if its engine lost it.
+    pub(crate) lost_by: Option<Box<ErrorEnvelope>>,
     /// What the core would need to take it in again, as of the last dispatch.
     pub(crate) standing: SavedStanding,
     /// How often it had to make way.

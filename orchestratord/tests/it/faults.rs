@@ -17,17 +17,65 @@ fn broken(events: &[Event], tokens: usize, code: &str) {
     assert_eq!(error.data["retriable"], true);
 }
 
-// OC-CTRL-2028, OC-CTRL-2029
+/// Faults of an engine that lives on, after three tokens.
+const BREAKS: [&str; 5] =
+    ["reset_after=3", "eof_after=3", "error_after=3", "malformed_after=3", "half_close_after=3"];
+
+// ORCH-4003, ORCH-2002
 #[test]
-fn a_stream_that_breaks_ends_with_an_error_after_its_tokens() {
-    let rig = Rig::with_slots(2);
-    for fault in ["reset_after=3", "eof_after=3", "error_after=3", "malformed_after=3"] {
+fn a_stream_that_breaks_goes_on_with_each_token_once() {
+    let rig = Rig::start(Setup { slots: vec![2, 2], ..Setup::default() });
+    for fault in BREAKS {
         let events = run(&rig, fault);
-        broken(&events, 3, "WORKER_RESET");
+        assert_eq!(text(&events), numbers(8), "{fault}");
+        let ids: Vec<u64> = events.iter().filter_map(|it| it.id).collect();
+        assert_eq!(ids, (1..=12).collect::<Vec<_>>());
+        let resumed: Vec<_> = events.iter().filter(|it| it.name == "resumed").collect();
+        assert_eq!(
+            (&resumed[0].data["attempt"], &resumed[1].data["attempt"]),
+            (&2.into(), &3.into())
+        );
+        assert_eq!(resumed[0].data["kv_migrated"], false);
+        // Another one first.
+        assert_ne!(resumed[0].data["replica_id"], events[1].data["replica_id"]);
+        let end = &events.last().unwrap().data;
+        let prompt = 3 + fault.len().div_ceil(4) as u64;
+        assert!(end["tokens_in"].as_u64().unwrap() <= prompt, "{end}");
+        assert_eq!((&end["tokens_out"], &end["finish_reason"]), (&8.into(), &"length".into()));
     }
-    broken(&run(&rig, "half_close_after=3"), 3, "WORKER_RESET");
+    let resumed = r#"resumptions_total{engine="llamacpp",mode="failover"} 10"#;
+    assert!(rig.client.get("/metrics", &[]).body.contains(resumed));
+    wait_until("the slots are free", || rig.busy() == 0);
+}
+
+// OC-CTRL-2028, OC-CTRL-2029, ORCH-4003
+#[test]
+fn a_stream_that_breaks_each_time_ends_with_an_error_after_its_tokens() {
+    let rig = Rig::with_slots(2);
+    for fault in BREAKS {
+        let body = format!(r#"{{"prompt":"[[sim:{fault}]]","max_tokens":20}}"#);
+        let events = rig.client.run(&body);
+        broken(&events, 9, "WORKER_RESET");
+        let message = events.last().unwrap().data["message"].as_str().unwrap();
+        assert!(message.starts_with("each of 3 attempts"), "{message}");
+    }
     // The engine lives, so its slots come back.
     wait_until("the slots are free", || rig.busy() == 0);
+}
+
+// ORCH-4003
+#[test]
+fn what_cannot_go_on_ends_where_it_broke_and_is_tried_again_before() {
+    let rig = Rig::with_slots(2);
+    let json = r#""output":{"format":"json"}"#;
+    let body = format!(r#"{{"prompt":"[[sim:reset_after=1]]","max_tokens":8,{json}}}"#);
+    let events = rig.client.run(&body);
+    assert_eq!(events.iter().filter(|it| it.name == "resumed").count(), 0);
+    assert_eq!(events.last().unwrap().data["code"], "WORKER_RESET");
+    let body = format!(r#"{{"prompt":"[[sim:reset_after=0]]","max_tokens":8,{json}}}"#);
+    let task = rig.client.submit(&body);
+    rig.client.stream(&task);
+    assert_eq!(rig.client.json(&format!("/v1/tasks/{task}"))["attempt"], 3);
 }
 
 // ORCH-3038
@@ -37,18 +85,17 @@ fn an_engine_that_dies_ends_its_streams_with_an_error() {
     broken(&run(&rig, "die_after=3"), 3, "WORKER_RESET");
 }
 
-// ORCH-3016, OC-CORE-1022
+// ORCH-3016, OC-CORE-1022, ORCH-4003
 #[test]
-fn an_engine_that_hangs_is_cut_by_the_watchdog() {
+fn an_engine_that_hangs_is_cut_by_the_watchdog_and_the_stream_goes_on() {
     let config = "watchdog: {idle_ms: 150, first_token_ms: 400, wall_ms: 60000}";
     let rig = Rig::start(Setup { config, ..Setup::default() });
-    let hung = run(&rig, "hang_after=3");
-    broken(&hung, 3, "DECODE_TIMEOUT");
-    assert!(
-        hung.last().unwrap().data["message"].as_str().unwrap().contains("idle limit of 150 ms")
-    );
+    assert_eq!(text(&run(&rig, "hang_after=3")), numbers(8));
     // Comments are no tokens.
-    broken(&run(&rig, "hang_after=2 hang_ping=1"), 2, "DECODE_TIMEOUT");
+    let hung = run(&rig, "hang_after=2 hang_ping=1");
+    broken(&hung, 6, "DECODE_TIMEOUT");
+    let message = hung.last().unwrap().data["message"].as_str().unwrap();
+    assert!(message.contains("3 attempts") && message.contains("idle limit of 150 ms"));
     let slow = run(&rig, "slow_headers_ms=5000");
     broken(&slow, 0, "DECODE_TIMEOUT");
     assert!(slow.last().unwrap().data["message"].as_str().unwrap().contains("first token"));
