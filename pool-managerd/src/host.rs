@@ -7,6 +7,7 @@ use config_schema::{EngineSource, ManagerConfig, PoolConfig, Residency};
 use pool_api::{Device, MemoryNeed, Origin, Pool, Replica, ReplicaState, Snapshot, WatchEvent};
 use tokio::sync::broadcast;
 
+use crate::drained::Drained;
 use crate::{dialect, recipe};
 
 /// Changes a watcher may fall behind before it is sent everything anew.
@@ -24,8 +25,14 @@ struct Table {
 }
 
 impl Host {
-    pub(crate) fn new(config: &ManagerConfig, devices: Vec<Device>, instance: String) -> Self {
-        let pools = config.pools.iter().map(|it| pool(config, it)).collect();
+    pub(crate) fn new(
+        config: &ManagerConfig,
+        devices: Vec<Device>,
+        drained: &Drained,
+        instance: String,
+    ) -> Self {
+        let pool = |it: &PoolConfig| Pool { draining: drained.has(&it.id), ..pool(config, it) };
+        let pools = config.pools.iter().map(pool).collect();
         let table = Mutex::new(Table { devices, pools });
         Self { instance, table, changes: broadcast::Sender::new(CHANGES_MAX) }
     }

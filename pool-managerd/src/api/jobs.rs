@@ -116,8 +116,7 @@ fn begin(app: &App, job: &Job, (pool, index): Place) {
             return;
         }
         Order::Undrain { .. } => {
-            site.host.set_draining(pool, false);
-            site.jobs.finish(&id, Ok(()));
+            drain::end(&site, pool, id);
             return;
         }
         Order::Reload { .. } if site.config.pools[pool].replicas.get() != 1 => {
