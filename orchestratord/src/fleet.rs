@@ -227,7 +227,7 @@ impl Directory {
     }
 
     fn pool_events(&mut self, manager: usize, pool: &Pool) -> Vec<Event> {
-        let (model, pool_id) = (self.model_id(&pool.model_id), self.pool_id(&pool.pool_id));
+        let pool_id = self.pool_id(&pool.pool_id);
         let contact = self.managers[manager].contact;
         let mut events = Vec::new();
         for replica in &pool.replicas {
@@ -239,7 +239,7 @@ impl Directory {
                 other => other,
             };
             let status = ReplicaStatus {
-                model,
+                model: self.model_id(&replica.model_id),
                 pool: pool_id,
                 engine: engine_id(pool.engine.name()),
                 incarnation: replica.incarnation,
@@ -330,9 +330,9 @@ impl Directory {
         found.map(|(name, _)| name.clone()).expect("ids come from here")
     }
 
-    /// The engine of the model's first pool, for labels of what happens before a replica is chosen.
+    /// The engine of the model's first replica, for labels of what happens before a replica is chosen.
     pub(crate) fn engine_of(&self, model: ModelId) -> Option<&str> {
-        self.pools_of(model).next().map(|(_, pool)| pool.engine.name())
+        self.replicas_of(model).next().map(|(pool, _)| pool.engine.name())
     }
 
     /// Who carries out orders for a replica, and the replica's name there.
@@ -344,8 +344,8 @@ impl Directory {
 
     /// How far a model's load has come, in thousandths; `None` where none is under way.
     pub(crate) fn load_progress(&self, model: ModelId) -> Option<u32> {
-        let replicas = self.pools_of(model).flat_map(|(_, pool)| &pool.replicas);
-        replicas.filter_map(|it| it.load).map(|it| it.permille).max()
+        let loads = self.replicas_of(model).filter_map(|(_, it)| it.load);
+        loads.map(|it| it.permille).max()
     }
 
     pub(crate) fn replica_name(&self, id: ReplicaId) -> String {
@@ -353,11 +353,12 @@ impl Directory {
         found.map(|((_, _, name), _)| name.clone()).expect("ids come from here")
     }
 
-    fn pools_of(&self, model: ModelId) -> impl Iterator<Item = (Contact, &Pool)> {
+    fn replicas_of(&self, model: ModelId) -> impl Iterator<Item = (&Pool, &Replica)> {
         self.managers
             .iter()
-            .flat_map(|manager| manager.pools.values().map(|it| (manager.contact, it)))
-            .filter(move |(_, pool)| self.model_ids.get(&pool.model_id) == Some(&model))
+            .flat_map(|it| it.pools.values())
+            .flat_map(|pool| pool.replicas.iter().map(move |it| (pool, it)))
+            .filter(move |(_, it)| self.model_ids.get(&it.model_id) == Some(&model))
     }
 }
 

@@ -76,10 +76,12 @@ impl Host {
         self.change(pool, |it| it.draining = draining);
     }
 
-    pub(crate) fn set_model(&self, pool: usize, id: &str, aliases: &[String]) {
+    /// One replica has another model from now on, and the others will.
+    pub(crate) fn set_model(&self, pool: usize, replica: usize, id: &str, aliases: &[String]) {
         self.change(pool, |it| {
             id.clone_into(&mut it.model_id);
-            it.model_aliases = aliases.to_vec();
+            id.clone_into(&mut it.replicas[replica].model_id);
+            it.replicas[replica].model_aliases = aliases.to_vec();
         });
     }
 
@@ -96,6 +98,10 @@ impl Host {
             // Sent under the lock, so that changes are seen in their order. Nobody may be watching.
             let _watched = self.changes.send(WatchEvent::Pool(table.pools[pool].clone()));
         }
+    }
+
+    pub(crate) fn replicas(&self, pool: usize) -> Vec<Replica> {
+        self.table.lock().expect("no holder panics").pools[pool].replicas.clone()
     }
 
     /// What a replica is expected to need.
@@ -171,6 +177,8 @@ fn pool(config: &ManagerConfig, pool: &PoolConfig) -> Pool {
     };
     let replica = |index: u32| Replica {
         replica_id: format!("{}-{index}", pool.id),
+        model_id: pool.model_id.clone(),
+        model_aliases: pool.model_aliases.clone(),
         incarnation: 0,
         state: ReplicaState::Starting,
         endpoint: None,
@@ -192,7 +200,6 @@ fn pool(config: &ManagerConfig, pool: &PoolConfig) -> Pool {
         engine: dialect::engine(pool),
         origin,
         model_id: pool.model_id.clone(),
-        model_aliases: pool.model_aliases.clone(),
         workload: dialect::workload(pool),
         determinism: recipe::determinism(config, pool),
         devices: pool.devices.clone(),

@@ -23,6 +23,7 @@ mod model;
 mod recipe;
 mod reconfigure;
 mod replica;
+mod roll;
 mod succession;
 mod supervisor;
 mod telemetry;

@@ -37,7 +37,8 @@ use crate::supervisor::{Effect, Event, Failure, Millis, Policy, Supervisor};
 use crate::telemetry::Telemetry;
 pub(crate) use adopt::end_strays;
 use kv_cache::KvCacheWatch;
-pub(crate) use orders::{Inbox, NewModel, Ordered, Outbox, Wished};
+use orders::Ordered;
+pub(crate) use orders::{Inbox, NewModel, Outbox, Wished};
 use reach::Reach;
 use reload::Reload;
 
@@ -91,6 +92,8 @@ pub(crate) struct ReplicaTask {
     site: Arc<Site>,
     /// As configured, or with the model that it was reloaded with.
     pool: PoolConfig,
+    /// As it was before its last reload.
+    before: PoolConfig,
     pool_index: usize,
     index: usize,
     supervisor: Supervisor,
@@ -156,6 +159,7 @@ impl ReplicaTask {
             restoring: false,
             told: Told::Nothing,
             site,
+            before: pool.clone(),
             pool,
             pool_index,
             index,

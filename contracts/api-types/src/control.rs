@@ -46,6 +46,7 @@ pub struct Pool {
     pub engine: String,
     /// `managed` or `external`.
     pub origin: String,
+    /// What its replicas serve, or are being reloaded with.
     pub model_id: String,
     pub devices: Vec<String>,
     /// `pinned` or `on_demand`.
@@ -59,6 +60,8 @@ pub struct Pool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Replica {
     pub replica_id: String,
+    /// What it serves, or will when it runs; while a pool is reloaded its replicas may differ.
+    pub model_id: String,
     /// `unloaded`, `starting`, `loading`, `probing`, `ready`, `draining`, `backoff`, `unready`,
     /// `stopped`.
     pub state: String,

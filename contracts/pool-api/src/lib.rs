@@ -45,8 +45,8 @@ pub struct Pool {
     pub pool_id: String,
     pub engine: Engine,
     pub origin: Origin,
+    /// What its replicas serve, or are being reloaded with.
     pub model_id: String,
-    pub model_aliases: Vec<String>,
     pub workload: Workload,
     pub determinism: Determinism,
     /// Ids of the devices that its engines may use, and no others.
@@ -147,6 +147,9 @@ pub enum DeviceHealth {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Replica {
     pub replica_id: String,
+    /// What it serves, or will when it runs; while a pool is reloaded its replicas may differ.
+    pub model_id: String,
+    pub model_aliases: Vec<String>,
     pub incarnation: u64,
     pub state: ReplicaState,
     /// Base URL of the engine, known once it was started.

@@ -123,7 +123,7 @@ pub(super) async fn replica_sets(State(app): State<App>) -> Json<ReplicaSetList>
     for view in &fleet.pools {
         for (replica, id) in view.pool.replicas.iter().zip(&view.replica_ids) {
             let fresh = ReplicaSet {
-                model_id: view.pool.model_id.clone(),
+                model_id: replica.model_id.clone(),
                 engine: view.pool.engine.name().into(),
                 engine_version: replica.engine_version.clone(),
                 model_digest: replica.model_digest.clone(),
@@ -214,6 +214,7 @@ fn pool(view: &PoolView, busy: &Busy) -> Pool {
     let pool = &view.pool;
     let replica = |(it, id): (&pool_api::Replica, &ReplicaId)| Replica {
         replica_id: it.replica_id.clone(),
+        model_id: it.model_id.clone(),
         state: state(it.state).into(),
         engine_version: it.engine_version.clone(),
         model_digest: it.model_digest.clone(),

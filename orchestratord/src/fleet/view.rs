@@ -100,6 +100,13 @@ impl Fleet {
     }
 }
 
+impl PoolView {
+    /// Some replica of the pool has the model, or will when it runs.
+    pub(crate) fn serves(&self, model: &Model) -> bool {
+        self.pool.replicas.iter().any(|it| it.model_id == model.name)
+    }
+}
+
 impl Directory {
     pub(super) fn fleet(&self) -> Fleet {
         let mut fleet = Fleet {
@@ -149,29 +156,29 @@ impl Directory {
         contact: Contact,
     ) {
         let pool = &view.pool;
-        let model = models.entry(pool.model_id.clone()).or_insert_with(|| Model {
-            core_id: self.model_ids[&pool.model_id],
-            name: pool.model_id.clone(),
-            aliases: Vec::new(),
-            digest: None,
-            engines: Vec::new(),
-            workloads: Vec::new(),
-            context_tokens: 0,
-            resident: false,
-            loading: false,
-            adapter: None,
-        });
-        model.aliases.extend(pool.model_aliases.iter().cloned());
-        model.aliases.sort();
-        model.aliases.dedup();
-        if !model.workloads.contains(&pool.workload) {
-            model.workloads.push(pool.workload);
-        }
-        let engine = pool.engine.name().to_owned();
-        if !model.engines.contains(&engine) {
-            model.engines.push(engine);
-        }
         for (replica, adapter) in pool.replicas.iter().zip(&view.adapters) {
+            let model = models.entry(replica.model_id.clone()).or_insert_with(|| Model {
+                core_id: self.model_ids[&replica.model_id],
+                name: replica.model_id.clone(),
+                aliases: Vec::new(),
+                digest: None,
+                engines: Vec::new(),
+                workloads: Vec::new(),
+                context_tokens: 0,
+                resident: false,
+                loading: false,
+                adapter: None,
+            });
+            model.aliases.extend(replica.model_aliases.iter().cloned());
+            model.aliases.sort();
+            model.aliases.dedup();
+            if !model.workloads.contains(&pool.workload) {
+                model.workloads.push(pool.workload);
+            }
+            let engine = pool.engine.name().to_owned();
+            if !model.engines.contains(&engine) {
+                model.engines.push(engine);
+            }
             model.context_tokens = model.context_tokens.max(replica.context_tokens);
             model.digest = model.digest.take().or_else(|| replica.model_digest.clone());
             match availability(contact, pool, replica) {

@@ -179,6 +179,7 @@ pub(super) fn models() -> ModelList {
 pub(super) fn pools() -> PoolList {
     let replica = Replica {
         replica_id: "gpu0-0".into(),
+        model_id: MODEL.into(),
         state: "ready".into(),
         engine_version: Some(VERSION.into()),
         model_digest: Some(DIGEST.into()),
