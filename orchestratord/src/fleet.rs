@@ -23,7 +23,7 @@ pub(crate) use command::Commander;
 pub(crate) use follow::follow;
 pub(crate) use view::{DeviceView, Fleet, FleetWatch, Model, NotResolved, PoolView};
 
-use crate::telemetry::{ReplicaSeries, Telemetry};
+use crate::telemetry::{Latencies, ReplicaSeries, Telemetry};
 
 /// Of a load that was never measured.
 const LOAD_EXPECTED: Micros = Micros(10_000_000);
@@ -58,6 +58,7 @@ pub(crate) struct ReplicaEntry {
     pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) features: Features,
     pub(crate) placement: Arc<TaskPlacement>,
+    pub(crate) latencies: Arc<Latencies>,
     series: OnceLock<ReplicaSeries>,
 }
 
@@ -287,12 +288,19 @@ impl Directory {
             model_digest: replica.model_digest.clone(),
         });
         let endpoint = (url, replica.engine_key.clone());
-        let adapter = match self.entries.get(&id) {
+        let known = self.entries.get(&id);
+        let latencies = match known {
+            // Only of what is the same model and engine still.
+            Some(known) if known.entry.placement == placement => Arc::clone(&known.entry.latencies),
+            Some(_) | None => Arc::default(),
+        };
+        let adapter = match known {
             Some(known) if known.endpoint == endpoint => Arc::clone(&known.entry.adapter),
             Some(_) | None => engines::connect(&pool.engine, &endpoint.0, endpoint.1.as_deref()),
         };
         let features = adapter.features();
-        let entry = ReplicaEntry { adapter, features, placement, series: OnceLock::new() };
+        let entry =
+            ReplicaEntry { adapter, features, placement, latencies, series: OnceLock::new() };
         let entry = Arc::new(entry);
         self.entries.insert(id, Known { endpoint, entry });
     }

@@ -1,5 +1,6 @@
 //! The log line of each task, and the metrics: declared in `metrics`, moved here and nowhere else.
 
+mod latencies;
 mod shares;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use orchestrator_core::{
 };
 use prometheus::{Histogram, IntCounter, IntGauge};
 
+pub(crate) use latencies::{Latencies, slo};
 use shares::Fading;
 
 use crate::attempt::Attempt;
@@ -230,7 +232,15 @@ impl Telemetry {
         let series = attempt.series();
         series.tokens_in.inc_by(u64::from(usage.prompt_tokens));
         let class = series.class(attempt.record.job.priority());
-        let timings = attempt.record.lock().progress.timings;
+        let (timings, tokens) = {
+            let task = attempt.record.lock();
+            (task.progress.timings, task.log.tokens())
+        };
+        if let Some(first_token_ms) = timings.first_token_ms {
+            let (priority, decode_ms) = (attempt.record.job.priority(), timings.decode_time_ms);
+            let latencies = &attempt.replica.latencies;
+            latencies.observe(priority, first_token_ms, decode_ms.unwrap_or(0), tokens);
+        }
         if let Some(ms) = timings.first_token_ms {
             class.first_token.observe(float(ms));
         }
