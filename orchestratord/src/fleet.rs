@@ -250,6 +250,7 @@ impl Directory {
                 kv_tokens: 0,
                 // Every adapter stops an engine by closing its connection.
                 interruptible: true,
+                spread: pool.spread,
             };
             let footprint = self.footprint(manager, pool, replica);
             let told = self.told.insert(id, (status, footprint.clone()));

@@ -40,7 +40,7 @@ pub(crate) struct Telemetry {
     decode: Histograms,
     placements: Counters,
     /// Those of tasks that name no pools, found once: every task moves one.
-    plain_placements: [OnceLock<IntCounter>; 6],
+    plain_placements: [OnceLock<IntCounter>; 7],
     preemptions: Counters,
     resumptions: Counters,
     swaps: Counters,
@@ -196,7 +196,8 @@ impl Telemetry {
             Choice::Warm => (2, "warm"),
             Choice::Fastest => (3, "fastest"),
             Choice::LeastLoaded => (4, "least_loaded"),
-            Choice::Order => (5, "order"),
+            Choice::Topology => (5, "topology"),
+            Choice::Order => (6, "order"),
         };
         let Some(pools) = record.job.pools.as_deref() else {
             let find = || self.placements.with(&[outcome, "no", "no"]);

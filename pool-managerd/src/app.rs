@@ -197,7 +197,7 @@ pub(crate) fn site(config: ManagerConfig, environment: Environment) -> (Site, Ve
     let devices = Arc::new(Devices::new(&config, Arc::clone(&memory)));
     let drained = Drained::new(config.data_dir.join("drained.json"), &config.pools);
     let site = Site {
-        host: Host::new(&config, devices.all(), &drained, instance()),
+        host: Host::new(&config, &devices, &drained, instance()),
         telemetry: Telemetry::new(),
         environment,
         ports: Ports::new(config.engine_address, config.port_range),

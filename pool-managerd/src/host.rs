@@ -7,6 +7,7 @@ use config_schema::{EngineSource, ManagerConfig, PoolConfig, Residency};
 use pool_api::{Device, MemoryNeed, Origin, Pool, Replica, ReplicaState, Snapshot, WatchEvent};
 use tokio::sync::broadcast;
 
+use crate::devices::Devices;
 use crate::drained::Drained;
 use crate::{dialect, recipe};
 
@@ -27,13 +28,17 @@ struct Table {
 impl Host {
     pub(crate) fn new(
         config: &ManagerConfig,
-        devices: Vec<Device>,
+        devices: &Devices,
         drained: &Drained,
         instance: String,
     ) -> Self {
-        let pool = |it: &PoolConfig| Pool { draining: drained.has(&it.id), ..pool(config, it) };
+        let pool = |it: &PoolConfig| Pool {
+            draining: drained.has(&it.id),
+            spread: devices.spread(&it.devices),
+            ..pool(config, it)
+        };
         let pools = config.pools.iter().map(pool).collect();
-        let table = Mutex::new(Table { devices, pools });
+        let table = Mutex::new(Table { devices: devices.all(), pools });
         Self { instance, table, changes: broadcast::Sender::new(CHANGES_MAX) }
     }
 
@@ -203,6 +208,7 @@ fn pool(config: &ManagerConfig, pool: &PoolConfig) -> Pool {
         workload: dialect::workload(pool),
         determinism: recipe::determinism(config, pool),
         devices: pool.devices.clone(),
+        spread: 0,
         residency: match pool.residency {
             Residency::Pinned => pool_api::Residency::Pinned,
             Residency::OnDemand => pool_api::Residency::OnDemand,

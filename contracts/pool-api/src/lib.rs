@@ -51,6 +51,9 @@ pub struct Pool {
     pub determinism: Determinism,
     /// Ids of the devices that its engines may use, and no others.
     pub devices: Vec<String>,
+    /// What lies between the farthest two of them: 0 nothing or unknown, 1 a PCIe switch, 2 several
+    /// switches, 3 a host bridge, 4 host bridges of one NUMA node, 5 NUMA nodes.
+    pub spread: u8,
     pub residency: Residency,
     /// How long an idle model on demand stays, in ms; absent: until its memory is needed.
     #[schema(required = true)]

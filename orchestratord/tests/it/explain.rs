@@ -87,3 +87,20 @@ fn a_set_tells_how_fast_it_answered_by_class_beside_the_goals() {
     assert_eq!(tasks(0), 0);
     assert!(tasks(1) < 4);
 }
+
+// ORCH-3013
+#[test]
+fn of_equal_replicas_the_one_with_its_devices_together_gets_the_task() {
+    let rig = Rig::start(Setup {
+        slots: vec![1, 1],
+        pools: |pools| (pools[0].spread, pools[1].spread) = (5, 1),
+        ..Setup::default()
+    });
+    wait_until("both are known", || {
+        rig.client.json("/v1/capabilities")["engines"][0]["models"][1].is_object()
+    });
+    let task = rig.client.submit(r#"{"prompt":"a","max_tokens":1}"#);
+    let decision = rig.client.json(&format!("/v1/tasks/{task}/explain"))["decisions"][0].clone();
+    let chosen = (&decision["replica_id"], &decision["choice"]);
+    assert_eq!(chosen, (&"p1-0".into(), &"topology".into()));
+}

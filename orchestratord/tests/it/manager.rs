@@ -144,6 +144,7 @@ pub(crate) fn pool(id: &str, model: &str, endpoint: &str, slots: u32) -> Pool {
         origin: Origin::Managed,
         model_id: model.into(),
         devices: vec!["cpu0".into()],
+        spread: 0,
         residency: Residency::Pinned,
         idle_ttl_ms: None,
         draining: false,

@@ -191,6 +191,7 @@ fn snapshot() -> Snapshot {
         origin: Origin::Managed,
         model_id: "qwen2.5-0.5b-instruct".into(),
         devices: vec!["nvidia0".into()],
+        spread: 0,
         residency: Residency::OnDemand,
         idle_ttl_ms: None,
         draining: false,
