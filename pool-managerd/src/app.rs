@@ -151,6 +151,7 @@ async fn read_again(source: &Source, config: &Config) -> Option<Next> {
             for change in &next.changes {
                 tracing::info!(%change, "configuration changes");
             }
+            tracing::info!(previous = %next.previous.display(), "the configuration before is kept; copy it back to revert");
             Some(next)
         }
         Ok(None) => {

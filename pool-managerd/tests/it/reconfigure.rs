@@ -210,3 +210,37 @@ fn an_engine_that_was_given_up_gets_no_fresh_tries() {
     let _daemon = place.start(&pool_that_falls(""));
     wait_until("it is tried anew", || 4 < count());
 }
+
+// OC-POOL-3049, ORCH-3031
+#[test]
+fn the_configuration_before_is_kept_and_can_be_brought_back() {
+    let place = Place::new();
+    let mut daemon = place.start(&place.pool(""));
+    let before = daemon.ready();
+    let config = place.path("config.yaml");
+    let kept = place.path("data/config.previous.yaml");
+    let text = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    let first = text(&config);
+    assert!(!kept.exists());
+    change(&place, &daemon, &place.pool("      slots: 3\n"));
+    daemon.renewed(2);
+    assert_eq!(text(&kept), first);
+    assert!(daemon.log().contains(&kept.display().to_string()));
+    let second = text(&config);
+    // What is refused was never in effect.
+    change(&place, &daemon, &place.pool("      slots: 0\n"));
+    wait_until("it is refused", || daemon.log().contains("the old one serves on"));
+    assert_eq!(text(&kept), first);
+    std::fs::copy(&kept, &config).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.renewed(3);
+    let ready = daemon.ready();
+    assert_eq!((ready.slots, ready.context_tokens), (before.slots, before.context_tokens));
+    assert_eq!(text(&kept), second);
+    // One that cannot be kept must not be lost.
+    std::fs::remove_file(&kept).unwrap();
+    std::fs::create_dir(&kept).unwrap();
+    change(&place, &daemon, &place.pool("      slots: 3\n"));
+    wait_until("it is refused", || daemon.log().contains("the present one cannot be kept as"));
+    assert_eq!(daemon.replica().pid, ready.pid);
+}
