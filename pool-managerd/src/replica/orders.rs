@@ -136,3 +136,6 @@ impl ReplicaTask {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
