@@ -35,6 +35,8 @@ pub enum Choice {
     Fastest,
     /// As fast as another, with the smaller share of its slots in use.
     LeastLoaded,
+    /// As loaded as another, with its devices closer together.
+    Topology,
     /// Equal in everything; the smaller id.
     Order,
 }

@@ -114,6 +114,8 @@ pub struct ReplicaStatus {
     pub kv_tokens: u32,
     /// A running task can be stopped and resumed from its tokens.
     pub interruptible: bool,
+    /// How far apart its devices are; less is better, 0: there is one, or nobody tells.
+    pub spread: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

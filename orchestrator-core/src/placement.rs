@@ -76,6 +76,8 @@ struct Rank {
     load: u64,
     /// Negated by subtraction: more free slots first.
     not_free: u32,
+    /// What its devices say to each other takes the longer the farther they are apart.
+    spread: u8,
     replica: ReplicaId,
 }
 
@@ -87,6 +89,7 @@ impl Rank {
             end: coarse(candidate.takes.0),
             load: u64::from(candidate.busy) * 65_536 / u64::from(status.slots.max(1)),
             not_free: u32::MAX - status.slots.saturating_sub(candidate.busy),
+            spread: status.spread,
             replica: candidate.replica,
         }
     }
@@ -99,6 +102,8 @@ impl Rank {
             if chosen.warm { Choice::Warm } else { Choice::Fastest }
         } else if (self.load, self.not_free) != (next.load, next.not_free) {
             Choice::LeastLoaded
+        } else if self.spread != next.spread {
+            Choice::Topology
         } else {
             Choice::Order
         }

@@ -23,7 +23,7 @@ pub(crate) use command::Commander;
 pub(crate) use follow::follow;
 pub(crate) use view::{DeviceView, Fleet, FleetWatch, Model, NotResolved, PoolView};
 
-use crate::telemetry::{ReplicaSeries, Telemetry};
+use crate::telemetry::{Latencies, ReplicaSeries, Telemetry};
 
 /// Of a load that was never measured.
 const LOAD_EXPECTED: Micros = Micros(10_000_000);
@@ -58,6 +58,7 @@ pub(crate) struct ReplicaEntry {
     pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) features: Features,
     pub(crate) placement: Arc<TaskPlacement>,
+    pub(crate) latencies: Arc<Latencies>,
     series: OnceLock<ReplicaSeries>,
 }
 
@@ -227,7 +228,7 @@ impl Directory {
     }
 
     fn pool_events(&mut self, manager: usize, pool: &Pool) -> Vec<Event> {
-        let (model, pool_id) = (self.model_id(&pool.model_id), self.pool_id(&pool.pool_id));
+        let pool_id = self.pool_id(&pool.pool_id);
         let contact = self.managers[manager].contact;
         let mut events = Vec::new();
         for replica in &pool.replicas {
@@ -239,7 +240,7 @@ impl Directory {
                 other => other,
             };
             let status = ReplicaStatus {
-                model,
+                model: self.model_id(&replica.model_id),
                 pool: pool_id,
                 engine: engine_id(pool.engine.name()),
                 incarnation: replica.incarnation,
@@ -249,6 +250,7 @@ impl Directory {
                 kv_tokens: 0,
                 // Every adapter stops an engine by closing its connection.
                 interruptible: true,
+                spread: pool.spread,
             };
             let footprint = self.footprint(manager, pool, replica);
             let told = self.told.insert(id, (status, footprint.clone()));
@@ -287,12 +289,19 @@ impl Directory {
             model_digest: replica.model_digest.clone(),
         });
         let endpoint = (url, replica.engine_key.clone());
-        let adapter = match self.entries.get(&id) {
+        let known = self.entries.get(&id);
+        let latencies = match known {
+            // Only of what is the same model and engine still.
+            Some(known) if known.entry.placement == placement => Arc::clone(&known.entry.latencies),
+            Some(_) | None => Arc::default(),
+        };
+        let adapter = match known {
             Some(known) if known.endpoint == endpoint => Arc::clone(&known.entry.adapter),
             Some(_) | None => engines::connect(&pool.engine, &endpoint.0, endpoint.1.as_deref()),
         };
         let features = adapter.features();
-        let entry = ReplicaEntry { adapter, features, placement, series: OnceLock::new() };
+        let entry =
+            ReplicaEntry { adapter, features, placement, latencies, series: OnceLock::new() };
         let entry = Arc::new(entry);
         self.entries.insert(id, Known { endpoint, entry });
     }
@@ -330,9 +339,9 @@ impl Directory {
         found.map(|(name, _)| name.clone()).expect("ids come from here")
     }
 
-    /// The engine of the model's first pool, for labels of what happens before a replica is chosen.
+    /// The engine of the model's first replica, for labels of what happens before a replica is chosen.
     pub(crate) fn engine_of(&self, model: ModelId) -> Option<&str> {
-        self.pools_of(model).next().map(|(_, pool)| pool.engine.name())
+        self.replicas_of(model).next().map(|(pool, _)| pool.engine.name())
     }
 
     /// Who carries out orders for a replica, and the replica's name there.
@@ -344,8 +353,8 @@ impl Directory {
 
     /// How far a model's load has come, in thousandths; `None` where none is under way.
     pub(crate) fn load_progress(&self, model: ModelId) -> Option<u32> {
-        let replicas = self.pools_of(model).flat_map(|(_, pool)| &pool.replicas);
-        replicas.filter_map(|it| it.load).map(|it| it.permille).max()
+        let loads = self.replicas_of(model).filter_map(|(_, it)| it.load);
+        loads.map(|it| it.permille).max()
     }
 
     pub(crate) fn replica_name(&self, id: ReplicaId) -> String {
@@ -353,11 +362,12 @@ impl Directory {
         found.map(|((_, _, name), _)| name.clone()).expect("ids come from here")
     }
 
-    fn pools_of(&self, model: ModelId) -> impl Iterator<Item = (Contact, &Pool)> {
+    fn replicas_of(&self, model: ModelId) -> impl Iterator<Item = (&Pool, &Replica)> {
         self.managers
             .iter()
-            .flat_map(|manager| manager.pools.values().map(|it| (manager.contact, it)))
-            .filter(move |(_, pool)| self.model_ids.get(&pool.model_id) == Some(&model))
+            .flat_map(|it| it.pools.values())
+            .flat_map(|pool| pool.replicas.iter().map(move |it| (pool, it)))
+            .filter(move |(_, it)| self.model_ids.get(&it.model_id) == Some(&model))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The log line of each task, and the metrics: declared in `metrics`, moved here and nowhere else.
 
+mod latencies;
 mod shares;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use orchestrator_core::{
 };
 use prometheus::{Histogram, IntCounter, IntGauge};
 
+pub(crate) use latencies::{Latencies, slo};
 use shares::Fading;
 
 use crate::attempt::Attempt;
@@ -39,7 +41,7 @@ pub(crate) struct Telemetry {
     decode: Histograms,
     placements: Counters,
     /// Those of tasks that name no pools, found once: every task moves one.
-    plain_placements: [OnceLock<IntCounter>; 6],
+    plain_placements: [OnceLock<IntCounter>; 7],
     preemptions: Counters,
     resumptions: Counters,
     swaps: Counters,
@@ -197,7 +199,8 @@ impl Telemetry {
             Choice::Warm => (2, "warm"),
             Choice::Fastest => (3, "fastest"),
             Choice::LeastLoaded => (4, "least_loaded"),
-            Choice::Order => (5, "order"),
+            Choice::Topology => (5, "topology"),
+            Choice::Order => (6, "order"),
         };
         let Some(pools) = record.job.pools.as_deref() else {
             let find = || self.placements.with(&[outcome, "no", "no"]);
@@ -238,7 +241,15 @@ impl Telemetry {
         let series = attempt.series();
         series.tokens_in.inc_by(u64::from(usage.prompt_tokens));
         let class = series.class(attempt.record.job.priority());
-        let timings = attempt.record.lock().progress.timings;
+        let (timings, tokens) = {
+            let task = attempt.record.lock();
+            (task.progress.timings, task.log.tokens())
+        };
+        if let Some(first_token_ms) = timings.first_token_ms {
+            let (priority, decode_ms) = (attempt.record.job.priority(), timings.decode_time_ms);
+            let latencies = &attempt.replica.latencies;
+            latencies.observe(priority, first_token_ms, decode_ms.unwrap_or(0), tokens);
+        }
         if let Some(ms) = timings.first_token_ms {
             class.first_token.observe(float(ms));
         }

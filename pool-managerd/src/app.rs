@@ -19,6 +19,7 @@ use crate::api::{self, App};
 use crate::devices::{self, Devices};
 use crate::digest::Digests;
 use crate::drain;
+use crate::drained::Drained;
 use crate::engine::{Environment, Ports};
 use crate::host::Host;
 use crate::jobs::{JOBS_MAX, Jobs};
@@ -27,6 +28,7 @@ use crate::measured::Measured;
 use crate::memory::Memory;
 use crate::reconfigure::{self, Next, Source};
 use crate::replica::{Inbox, Place, ReplicaTask, Site, end_strays};
+use crate::succession::Succession;
 use crate::telemetry::Telemetry;
 
 /// After the engines are gone: how long connections may take to notice.
@@ -112,6 +114,7 @@ pub async fn run(
                     hand_over(&site, &next, config.drain_ms, &mut signals).await;
                     replicas.close();
                     replicas.wait().await;
+                    site.succession.close();
                     break HANGUP;
                 }
             }
@@ -148,6 +151,7 @@ async fn read_again(source: &Source, config: &Config) -> Option<Next> {
             for change in &next.changes {
                 tracing::info!(%change, "configuration changes");
             }
+            tracing::info!(previous = %next.previous.display(), "the configuration before is kept; copy it back to revert");
             Some(next)
         }
         Ok(None) => {
@@ -192,8 +196,9 @@ pub(crate) fn site(config: ManagerConfig, environment: Environment) -> (Site, Ve
     }
     let memory = Arc::<Memory>::default();
     let devices = Arc::new(Devices::new(&config, Arc::clone(&memory)));
+    let drained = Drained::new(config.data_dir.join("drained.json"), &config.pools);
     let site = Site {
-        host: Host::new(&config, devices.all(), instance()),
+        host: Host::new(&config, &devices, &drained, instance()),
         telemetry: Telemetry::new(),
         environment,
         ports: Ports::new(config.engine_address, config.port_range),
@@ -203,6 +208,8 @@ pub(crate) fn site(config: ManagerConfig, environment: Environment) -> (Site, Ve
         measured: Measured::new(config.data_dir.join("measured.json")),
         jobs: Jobs::default(),
         kept: Kept::new(&config.data_dir),
+        drained,
+        succession: Succession::take(&config.data_dir),
         outboxes,
         tracker: TaskTracker::new(),
         hand_over: CancellationToken::new(),

@@ -183,6 +183,21 @@ impl Devices {
         self.look();
     }
 
+    /// How far apart the named devices are: the farthest two of them. 0 where there is one, or nobody
+    /// tells. Blocks for as long as the driver does.
+    pub(crate) fn spread(&self, ids: &[String]) -> u8 {
+        let Some(gpus) = &self.gpus else { return 0 };
+        let uuids: Vec<String> = {
+            let seen = self.seen.lock().expect("no holder panics");
+            let named = seen.iter().filter(|it| ids.contains(&it.device.device_id));
+            named.filter_map(|it| Some(it.identity.as_ref()?.uuid.clone())).collect()
+        };
+        let pairs = uuids.iter().enumerate().flat_map(|(index, one)| {
+            uuids[index + 1..].iter().filter_map(move |other| gpus.distance(one, other))
+        });
+        pairs.max().unwrap_or(0)
+    }
+
     /// Why one of the named devices cannot be used.
     pub(crate) fn trouble(&self, ids: &[String]) -> Option<Trouble> {
         let seen = self.seen.lock().expect("no holder panics");

@@ -13,13 +13,14 @@ const IDLE_POLL: Duration = Duration::from_millis(250);
 /// Twice, because what was sent just before orchestratord saw the drain may still be on its way.
 const IDLE_POLLS: u32 = 2;
 
-/// Marks the pool, and ends the job when nothing runs there any more or patience has ended; the
-/// pool drains on.
+/// Marks the pool, and ends the job when that is noted and nothing runs there any more, or patience
+/// has ended; the pool drains on.
 pub(crate) fn pool(site: &Arc<Site>, pool: usize, job_id: String, patience_ms: u64) {
-    site.host.set_draining(pool, true);
+    mark(site, pool, true);
     let tracker = site.tracker.clone();
     let site = Arc::clone(site);
     tracker.spawn(async move {
+        note(&site).await;
         let patience = Duration::from_millis(patience_ms);
         let result = tokio::select! {
             waited = timeout(patience, idle(&site, |it| it == pool)) => waited.map_err(|_| {
@@ -29,6 +30,28 @@ pub(crate) fn pool(site: &Arc<Site>, pool: usize, job_id: String, patience_ms: u
         };
         site.jobs.finish(&job_id, result);
     });
+}
+
+/// Takes the mark away, and ends the job when that is noted.
+pub(crate) fn end(site: &Arc<Site>, pool: usize, job_id: String) {
+    mark(site, pool, false);
+    let tracker = site.tracker.clone();
+    let site = Arc::clone(site);
+    tracker.spawn(async move {
+        note(&site).await;
+        site.jobs.finish(&job_id, Ok(()));
+    });
+}
+
+fn mark(site: &Site, pool: usize, draining: bool) {
+    site.drained.set(&site.config.pools[pool].id, draining);
+    site.host.set_draining(pool, draining);
+}
+
+async fn note(site: &Arc<Site>) {
+    let noting = Arc::clone(site);
+    let noted = tokio::task::spawn_blocking(move || noting.drained.write());
+    noted.await.expect("writing does not panic");
 }
 
 /// Resolves when no engine of ours in the pools that `counts` names runs a sequence any more;

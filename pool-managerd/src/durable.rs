@@ -9,9 +9,14 @@ use serde::de::DeserializeOwned;
 
 /// Replaces the file whole or not at all. Blocks until it is on disk.
 pub(crate) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write_bytes(path, &serde_json::to_vec_pretty(value)?)
+}
+
+/// As [`write`], of what has its form already.
+pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec_pretty(value)?)?;
+    file.write_all(bytes)?;
     // Else a power cut may leave the new name on an empty file.
     file.sync_data()?;
     std::fs::rename(temporary, path)

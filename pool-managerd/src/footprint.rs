@@ -56,7 +56,7 @@ pub fn misfits(config: &ManagerConfig) -> Vec<Problem> {
 
 fn pinned_needs(pool: &PoolConfig, known: &Measured) -> Option<Vec<MemoryNeed>> {
     let path = pool.model_path().filter(|_| pool.residency == Residency::Pinned)?;
-    let model = model::inspect(&dialect::engine(pool), path).ok()?;
+    let model = model::inspect(&dialect::engine(pool), path, pool.flags()).ok()?;
     // Of the devices, only the names count here.
     let named = |id: &String| Device {
         device_id: id.clone(),

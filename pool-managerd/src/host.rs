@@ -7,6 +7,8 @@ use config_schema::{EngineSource, ManagerConfig, PoolConfig, Residency};
 use pool_api::{Device, MemoryNeed, Origin, Pool, Replica, ReplicaState, Snapshot, WatchEvent};
 use tokio::sync::broadcast;
 
+use crate::devices::Devices;
+use crate::drained::Drained;
 use crate::{dialect, recipe};
 
 /// Changes a watcher may fall behind before it is sent everything anew.
@@ -24,9 +26,19 @@ struct Table {
 }
 
 impl Host {
-    pub(crate) fn new(config: &ManagerConfig, devices: Vec<Device>, instance: String) -> Self {
-        let pools = config.pools.iter().map(|it| pool(config, it)).collect();
-        let table = Mutex::new(Table { devices, pools });
+    pub(crate) fn new(
+        config: &ManagerConfig,
+        devices: &Devices,
+        drained: &Drained,
+        instance: String,
+    ) -> Self {
+        let pool = |it: &PoolConfig| Pool {
+            draining: drained.has(&it.id),
+            spread: devices.spread(&it.devices),
+            ..pool(config, it)
+        };
+        let pools = config.pools.iter().map(pool).collect();
+        let table = Mutex::new(Table { devices: devices.all(), pools });
         Self { instance, table, changes: broadcast::Sender::new(CHANGES_MAX) }
     }
 
@@ -69,10 +81,12 @@ impl Host {
         self.change(pool, |it| it.draining = draining);
     }
 
-    pub(crate) fn set_model(&self, pool: usize, id: &str, aliases: &[String]) {
+    /// One replica has another model from now on, and the others will.
+    pub(crate) fn set_model(&self, pool: usize, replica: usize, id: &str, aliases: &[String]) {
         self.change(pool, |it| {
             id.clone_into(&mut it.model_id);
-            it.model_aliases = aliases.to_vec();
+            id.clone_into(&mut it.replicas[replica].model_id);
+            it.replicas[replica].model_aliases = aliases.to_vec();
         });
     }
 
@@ -89,6 +103,10 @@ impl Host {
             // Sent under the lock, so that changes are seen in their order. Nobody may be watching.
             let _watched = self.changes.send(WatchEvent::Pool(table.pools[pool].clone()));
         }
+    }
+
+    pub(crate) fn replicas(&self, pool: usize) -> Vec<Replica> {
+        self.table.lock().expect("no holder panics").pools[pool].replicas.clone()
     }
 
     /// What a replica is expected to need.
@@ -164,6 +182,8 @@ fn pool(config: &ManagerConfig, pool: &PoolConfig) -> Pool {
     };
     let replica = |index: u32| Replica {
         replica_id: format!("{}-{index}", pool.id),
+        model_id: pool.model_id.clone(),
+        model_aliases: pool.model_aliases.clone(),
         incarnation: 0,
         state: ReplicaState::Starting,
         endpoint: None,
@@ -185,10 +205,10 @@ fn pool(config: &ManagerConfig, pool: &PoolConfig) -> Pool {
         engine: dialect::engine(pool),
         origin,
         model_id: pool.model_id.clone(),
-        model_aliases: pool.model_aliases.clone(),
         workload: dialect::workload(pool),
         determinism: recipe::determinism(config, pool),
         devices: pool.devices.clone(),
+        spread: 0,
         residency: match pool.residency {
             Residency::Pinned => pool_api::Residency::Pinned,
             Residency::OnDemand => pool_api::Residency::OnDemand,

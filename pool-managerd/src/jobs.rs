@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use pool_api::{Job, JobError, JobRequest, JobState};
+use pool_api::{Job, JobError, JobRequest, JobState, Order};
 
 /// Jobs that are remembered; past this the oldest that has ended is forgotten.
 pub(crate) const JOBS_MAX: usize = 256;
@@ -61,6 +61,14 @@ impl Jobs {
             Job { job_id: id.into(), order: request.order, state: JobState::Running, error: None };
         table.jobs.push_back(job.clone());
         Ok(Taken { job, is_new: true })
+    }
+
+    /// Whether the pool was to be reloaded before `id` came, and still is.
+    pub(crate) fn is_reloaded_before(&self, id: &str, pool: &str) -> bool {
+        let table = self.table.lock().expect("no holder panics");
+        let reloads = |it: &Order| matches!(it, Order::Reload { pool_id, .. } if pool_id == pool);
+        let mut earlier = table.jobs.iter().take_while(|it| it.job_id != id);
+        earlier.any(|it| it.state == JobState::Running && reloads(&it.order))
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<Job> {

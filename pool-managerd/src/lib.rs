@@ -9,6 +9,7 @@ mod devices;
 mod dialect;
 mod digest;
 mod drain;
+mod drained;
 mod durable;
 mod engine;
 mod footprint;
@@ -22,6 +23,8 @@ mod model;
 mod recipe;
 mod reconfigure;
 mod replica;
+mod roll;
+mod succession;
 mod supervisor;
 mod telemetry;
 

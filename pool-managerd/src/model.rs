@@ -1,5 +1,6 @@
 //! A model before it is loaded: whether its files can work, and what memory it will take.
 
+mod draft;
 mod estimate;
 mod folder;
 mod gguf;
@@ -23,14 +24,22 @@ pub(crate) struct Model {
     pub(crate) engine_bytes: u64,
     /// Messages can be made into a prompt.
     pub(crate) chat_template: bool,
+    /// What guesses tokens for it.
+    pub(crate) draft: Option<Box<Model>>,
 }
 
 impl Model {
     /// Memory of the loaded model with a KV cache of `context_tokens` in all slots together. An
     /// estimate: caches of quantised or windowed attention are smaller; a measurement corrects it.
     pub(crate) fn memory_bytes(&self, context_tokens: u64) -> u64 {
-        let working = self.shape.working_bytes(context_tokens);
-        self.weight_bytes.saturating_add(working).saturating_add(self.engine_bytes)
+        // A draft sees the same tokens, in the same process.
+        let draft = self.draft.as_ref().map_or(0, |it| it.loaded_bytes(context_tokens));
+        let loaded = self.loaded_bytes(context_tokens).saturating_add(draft);
+        loaded.saturating_add(self.engine_bytes)
+    }
+
+    fn loaded_bytes(&self, context_tokens: u64) -> u64 {
+        self.weight_bytes.saturating_add(self.shape.working_bytes(context_tokens))
     }
 }
 
@@ -59,8 +68,15 @@ pub(crate) enum ModelError {
     Malformed { path: PathBuf, message: String },
 }
 
-/// Looks at the files that an engine is to load. Blocks for as long as the file system does.
-pub(crate) fn inspect(engine: &Engine, path: &Path) -> Result<Model, ModelError> {
+/// Looks at the files that an engine with these flags is to load: its model's, and those of the draft
+/// model that the flags name. Blocks for as long as the file system does.
+pub(crate) fn inspect(engine: &Engine, path: &Path, flags: &[String]) -> Result<Model, ModelError> {
+    let draft = draft::named(engine, flags);
+    let draft = draft.map(|it| files(engine, &it).map(Box::new)).transpose()?;
+    Ok(Model { draft, ..files(engine, path)? })
+}
+
+fn files(engine: &Engine, path: &Path) -> Result<Model, ModelError> {
     match engine {
         Engine::Llamacpp => gguf_file(path),
         Engine::Vllm | Engine::Tgi => folder::inspect(path),
@@ -100,6 +116,7 @@ fn gguf_file(path: &Path) -> Result<Model, ModelError> {
         shape: Shape::of(&header),
         engine_bytes: PROCESS_BYTES,
         chat_template: header.text("tokenizer.chat_template").is_some(),
+        draft: None,
     })
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use config_schema::{Change, Config, ManagerConfig};
 
 use crate::app::credentials;
+use crate::durable;
 use crate::footprint::misfits;
 
 /// The file as it was read at the start.
@@ -20,12 +21,14 @@ pub struct Source {
 
 /// A configuration that can take the place of the present one.
 pub(crate) struct Next {
+    /// Where the present one is kept.
+    pub(crate) previous: PathBuf,
     pub(crate) changes: Vec<Change>,
     /// Pools, by index, whose engines cannot serve on.
     pub(crate) ending: Vec<usize>,
 }
 
-/// Reads the file again. `None`: nothing has changed.
+/// Reads the file again, and keeps what it takes the place of. `None`: nothing has changed.
 ///
 /// # Errors
 /// In words for the operator: what is wrong with it, or what cannot change without a restart.
@@ -46,7 +49,20 @@ pub(crate) fn judge(source: &Source, present: &Config) -> Result<Option<Next>, S
         return Err("/pool_manager/data_dir: cannot change while engines are kept there".into());
     }
     listenable(before, after)?;
-    Ok(Some(Next { changes, ending: ending(before, after) }))
+    let previous = keep_present(source, present)?;
+    Ok(Some(Next { previous, changes, ending: ending(before, after) }))
+}
+
+/// Keeps the present configuration, so that an operator who regrets the next one can put it back;
+/// returns where.
+///
+/// # Errors
+/// In words for the operator: then the next one must not be taken.
+fn keep_present(source: &Source, present: &Config) -> Result<PathBuf, String> {
+    let path = present.pool_manager.data_dir.join("config.previous.yaml");
+    durable::write_bytes(&path, source.text.as_bytes())
+        .map_err(|it| format!("the present one cannot be kept as `{}`: {it}", path.display()))?;
+    Ok(path)
 }
 
 /// A new address that is taken would be found out when it is too late.

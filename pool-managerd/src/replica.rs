@@ -25,17 +25,20 @@ use tokio_util::task::TaskTracker;
 use crate::devices::Devices;
 use crate::dialect;
 use crate::digest::Digests;
+use crate::drained::Drained;
 use crate::engine::{EngineCommand, Environment, Ports, Process};
 use crate::host::Host;
 use crate::jobs::Jobs;
 use crate::kept::Kept;
 use crate::measured::Measured;
 use crate::memory::{Hold, Memory};
-use crate::supervisor::{Effect, Event, Failure, Policy, Supervisor};
+use crate::succession::Succession;
+use crate::supervisor::{Effect, Event, Failure, Millis, Policy, Supervisor};
 use crate::telemetry::Telemetry;
 pub(crate) use adopt::end_strays;
 use kv_cache::KvCacheWatch;
-pub(crate) use orders::{Inbox, NewModel, Ordered, Outbox, Wished};
+use orders::Ordered;
+pub(crate) use orders::{Inbox, NewModel, Outbox, Wished};
 use reach::Reach;
 use reload::Reload;
 
@@ -52,6 +55,8 @@ pub(crate) struct Site {
     pub(crate) measured: Measured,
     pub(crate) jobs: Jobs,
     pub(crate) kept: Kept,
+    pub(crate) drained: Drained,
+    pub(crate) succession: Succession,
     /// Where each replica takes its orders, by pool.
     pub(crate) outboxes: Vec<Vec<Outbox>>,
     /// Jobs of whole pools.
@@ -87,6 +92,8 @@ pub(crate) struct ReplicaTask {
     site: Arc<Site>,
     /// As configured, or with the model that it was reloaded with.
     pool: PoolConfig,
+    /// As it was before its last reload.
+    before: PoolConfig,
     pool_index: usize,
     index: usize,
     supervisor: Supervisor,
@@ -152,6 +159,7 @@ impl ReplicaTask {
             restoring: false,
             told: Told::Nothing,
             site,
+            before: pool.clone(),
             pool,
             pool_index,
             index,
@@ -169,7 +177,7 @@ impl ReplicaTask {
             let mut next = tokio::select! {
                 next = self.next_event() => next,
                 () = hand_over.cancelled() => {
-                    self.process.iter().for_each(Process::hand_over);
+                    self.hand_over();
                     break;
                 }
             };
@@ -215,12 +223,16 @@ impl ReplicaTask {
     async fn apply(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
-            let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let now = self.now();
             let random = getrandom::u32().unwrap_or(u32::MAX);
             for effect in self.supervisor.apply(now, event, random) {
                 next = self.perform(effect).await.or(next);
             }
         }
+    }
+
+    fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
     async fn perform(&mut self, effect: Effect) -> Option<Event> {

@@ -5,12 +5,14 @@
 
 mod event;
 mod orders;
+mod standing;
 
 use adapter_api::Properties;
 use config_schema::Restart;
 use pool_api::ReplicaState;
 
 pub(crate) use event::{Answer, Effect, Event, Failure};
+pub(crate) use standing::Standing;
 
 /// Milliseconds since an arbitrary start.
 pub(crate) type Millis = u64;
@@ -395,9 +397,7 @@ impl Supervisor {
     /// Down, with a cause, until the backoff is over.
     fn fail(&mut self, now: Millis, cause: String, kind: Failure, random: u32) -> Vec<Effect> {
         let ready = self.state == ReplicaState::Ready;
-        if ready && STABLE_MS <= now.saturating_sub(self.since) {
-            (self.failures, self.falls) = (0, 0);
-        }
+        (self.failures, self.falls) = self.failures_at(now);
         self.failures += 1;
         let fell = !matches!(kind, Failure::Check | Failure::Memory);
         self.falls += u32::from(fell);
@@ -435,6 +435,15 @@ impl Supervisor {
         self.due = Some(now + wait);
         let down = Effect::Down { cause: kind, loading: self.policy.managed && !ready };
         [down].into_iter().chain(self.alive.then_some(Effect::Kill)).collect()
+    }
+
+    /// All failures, and the falls among them, that still count.
+    fn failures_at(&self, now: Millis) -> (u32, u32) {
+        let runs = self.state == ReplicaState::Ready;
+        if runs && STABLE_MS <= now.saturating_sub(self.since) {
+            return (0, 0);
+        }
+        (self.failures, self.falls)
     }
 
     /// Only falls of engines count: a check that fails costs nothing.

@@ -27,7 +27,7 @@ pub(crate) fn pools(client: &Client) -> anyhow::Result<()> {
             rows.push(vec![
                 replica.replica_id,
                 state,
-                pool.model_id.clone(),
+                replica.model_id,
                 format!("{} {version}", pool.engine),
                 format!("{}/{}", replica.slots_busy, replica.slots),
                 replica.context_tokens.to_string(),

@@ -46,6 +46,7 @@ pub struct Pool {
     pub engine: String,
     /// `managed` or `external`.
     pub origin: String,
+    /// What its replicas serve, or are being reloaded with.
     pub model_id: String,
     pub devices: Vec<String>,
     /// `pinned` or `on_demand`.
@@ -59,6 +60,8 @@ pub struct Pool {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Replica {
     pub replica_id: String,
+    /// What it serves, or will when it runs; while a pool is reloaded its replicas may differ.
+    pub model_id: String,
     /// `unloaded`, `starting`, `loading`, `probing`, `ready`, `draining`, `backoff`, `unready`,
     /// `stopped`.
     pub state: String,
@@ -238,6 +241,30 @@ pub struct ReplicaSet {
     pub replicas_ready: u32,
     pub slots: u32,
     pub slots_busy: u32,
+    /// How fast it has answered lately, by class; a class without tasks is absent.
+    pub slo: Vec<Slo>,
+}
+
+/// Of the latest answers of each replica, at most 256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Slo {
+    pub priority: Priority,
+    /// From dispatch to the first token.
+    pub first_token: Latency,
+    /// From dispatch to the 64th token, of answers that have so many.
+    pub tokens_64: Latency,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Latency {
+    /// How many were measured.
+    pub tasks: u64,
+    /// 95th percentile; absent without tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<u64>,
+    /// What that may be at most; absent for batch, which has no goal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -10,10 +10,10 @@ mod request;
 mod task;
 
 pub use control::{
-    Capabilities, Device, DeviceList, DrainRequest, DrainStatus, EngineCapability, Model,
+    Capabilities, Device, DeviceList, DrainRequest, DrainStatus, EngineCapability, Latency, Model,
     ModelCapability, ModelList, ModelState, Pool, PoolHealth, PoolHealthMetrics, PoolList, Queue,
-    QueueLane, Readiness, ReloadRequest, ReloadStatus, Replica, ReplicaSet, ReplicaSetList, Swap,
-    SwapDirection,
+    QueueLane, Readiness, ReloadRequest, ReloadStatus, Replica, ReplicaSet, ReplicaSetList, Slo,
+    Swap, SwapDirection,
 };
 pub use error::{Detail, ErrorCode, ErrorEnvelope};
 pub use event::{

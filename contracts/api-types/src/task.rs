@@ -191,6 +191,8 @@ pub enum PlacementChoice {
     /// It is predicted to be done first.
     Fastest,
     LeastLoaded,
+    /// As loaded, and its devices are closer together.
+    Topology,
     /// Equal in everything; the earlier one.
     Order,
 }

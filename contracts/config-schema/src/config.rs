@@ -440,6 +440,15 @@ impl PoolConfig {
             EngineSource::External { .. } => None,
         }
     }
+
+    /// Further arguments of the engine; none for an external server.
+    #[must_use]
+    pub fn flags(&self) -> &[String] {
+        match &self.source {
+            EngineSource::Managed { flags, .. } => flags,
+            EngineSource::External { .. } => &[],
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -28,8 +28,9 @@ pub enum Order {
     /// The pool takes work again.
     Undrain { pool_id: String },
     /// The pool serves another model, or its own read anew: loaded beside the present one if memory
-    /// allows, else in its place. If it cannot be loaded the present one serves again. Gives up if
-    /// running tasks do not end within `patience_ms`.
+    /// allows, else in its place. One replica at a time, so that the others serve meanwhile; if it
+    /// cannot be loaded on one of them, the present one serves again on all. Gives up if running tasks
+    /// of a replica do not end within `patience_ms`.
     Reload {
         pool_id: String,
         /// Id or alias of a model in the manager's configuration, or the absolute path of a file that
@@ -61,8 +62,7 @@ pub enum JobState {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobError {
-    /// `BUSY`, `LOAD_FAILED`, `LOAD_OOM`, `RELOAD_FAILED`, `SUPERSEDED`, `UNSUPPORTED` or
-    /// `SHUTTING_DOWN`.
+    /// `BUSY`, `LOAD_FAILED`, `LOAD_OOM`, `RELOAD_FAILED`, `SUPERSEDED` or `SHUTTING_DOWN`.
     pub code: String,
     /// For people.
     pub message: String,

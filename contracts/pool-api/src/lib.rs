@@ -45,12 +45,15 @@ pub struct Pool {
     pub pool_id: String,
     pub engine: Engine,
     pub origin: Origin,
+    /// What its replicas serve, or are being reloaded with.
     pub model_id: String,
-    pub model_aliases: Vec<String>,
     pub workload: Workload,
     pub determinism: Determinism,
     /// Ids of the devices that its engines may use, and no others.
     pub devices: Vec<String>,
+    /// What lies between the farthest two of them: 0 nothing or unknown, 1 a PCIe switch, 2 several
+    /// switches, 3 a host bridge, 4 host bridges of one NUMA node, 5 NUMA nodes.
+    pub spread: u8,
     pub residency: Residency,
     /// How long an idle model on demand stays, in ms; absent: until its memory is needed.
     #[schema(required = true)]
@@ -147,6 +150,9 @@ pub enum DeviceHealth {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Replica {
     pub replica_id: String,
+    /// What it serves, or will when it runs; while a pool is reloaded its replicas may differ.
+    pub model_id: String,
+    pub model_aliases: Vec<String>,
     pub incarnation: u64,
     pub state: ReplicaState,
     /// Base URL of the engine, known once it was started.

@@ -81,3 +81,24 @@ fn a_session_returns_to_its_replica_unless_that_is_busy_or_was_restarted() {
         "#]],
     );
 }
+
+// ORCH-3013, ORCH-3091
+#[test]
+fn devices_that_are_close_together_break_ties_only() {
+    check_decisions(
+        "
+        0 ready r1 m1 slots=2 spread=5
+        0 ready r2 m1 slots=2 spread=1
+        0 ready r3 m1 slots=2 spread=1
+        1 submit t1 m1
+        1 submit t2 m1
+        1 submit t3 m1
+        1 submit t4 m1",
+        expect![[r#"
+            1: decided t1: Order of [2, 3, 1], dropped []
+            1: decided t2: Topology of [3, 1, 2], dropped []
+            1: decided t3: Fastest of [1, 2, 3], dropped []
+            1: decided t4: Order of [2, 3, 1], dropped []
+        "#]],
+    );
+}

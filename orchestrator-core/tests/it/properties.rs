@@ -39,7 +39,7 @@ fn status() -> impl Strategy<Value = ReplicaStatus> {
     ];
     let sizes =
         (0..4_u32, prop_oneof![Just(0), Just(60), Just(100)], prop_oneof![Just(0), 40..200_u32]);
-    (0..2_u32, 0..2_u32, 0..3_u64, availability, sizes, any::<bool>()).prop_map(
+    (0..2_u32, 0..2_u32, 0..3_u64, availability, sizes, any::<bool>(), 0..3_u8).prop_map(
         |(
             model,
             pool,
@@ -47,6 +47,7 @@ fn status() -> impl Strategy<Value = ReplicaStatus> {
             availability,
             (slots, context_tokens, kv_tokens),
             interruptible,
+            spread,
         )| {
             ReplicaStatus {
                 model: ModelId(model),
@@ -58,6 +59,7 @@ fn status() -> impl Strategy<Value = ReplicaStatus> {
                 context_tokens,
                 kv_tokens,
                 interruptible,
+                spread,
             }
         },
     )

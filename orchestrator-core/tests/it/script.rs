@@ -152,6 +152,7 @@ impl Words<'_> {
             context_tokens: self.small("ctx").unwrap_or(1_000),
             kv_tokens: self.small("kv").unwrap_or(0),
             interruptible: self.has("interruptible"),
+            spread: self.small("spread").map_or(0, |it| it.try_into().unwrap()),
         };
         Event::ReplicaChanged { replica: self.replica(1), status }
     }

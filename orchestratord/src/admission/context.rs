@@ -91,7 +91,7 @@ fn pools(
     placement: Option<&Placement>,
 ) -> Result<Option<Box<PoolChoice>>, Refusal> {
     let Some(placement) = placement else { return Ok(None) };
-    let serving = || fleet.pools.iter().filter(|it| it.pool.model_id == model.name);
+    let serving = || fleet.pools.iter().filter(|it| it.serves(model));
     let mut unknown = Vec::new();
     let mut named = |list: &str, pools: &[String]| -> Vec<PoolId> {
         let known = |(index, name): (usize, &String)| {

@@ -34,7 +34,7 @@ pub(super) fn restrict(
             (it.pin.is_empty() || it.pin.contains(&view.core_id))
                 && !it.avoid.contains(&view.core_id)
         });
-        view.pool.model_id == model.name && engine && placed
+        view.serves(model) && engine && placed
     };
     let candidates: Vec<&PoolView> = fleet.pools.iter().filter(named).collect();
     let candidates = if request.determinism == Determinism::Strict {

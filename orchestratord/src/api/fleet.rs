@@ -18,6 +18,7 @@ use super::App;
 use super::error::ApiError;
 use super::extract::Id;
 use crate::fleet::{DeviceView, PoolView};
+use crate::telemetry::{Latencies, slo};
 
 type Busy = BTreeMap<ReplicaId, u32>;
 
@@ -110,20 +111,21 @@ pub(super) async fn devices(State(app): State<App>) -> Json<DeviceList> {
     Json(DeviceList { devices: fleet.devices.iter().map(device).collect() })
 }
 
-/// Replicas that stand for each other, and how busy they are.
+/// Replicas that stand for each other, how busy they are, and how fast they have answered lately.
 #[utoipa::path(
     get, path = "/v1/replicasets", operation_id = "list_replica_sets", tag = "control",
     responses((status = 200, description = "By model, engine and file.", body = ReplicaSetList)),
-    extensions(("x-req-id" = json!(["ORCH-3007"]))),
+    extensions(("x-req-id" = json!(["OC-CTRL-2004", "ORCH-3007"]))),
 )]
 pub(super) async fn replica_sets(State(app): State<App>) -> Json<ReplicaSetList> {
     let busy: Busy = app.driver.busy_slots().await.into_iter().collect();
     let fleet = app.fleet.now();
-    let mut sets: Vec<ReplicaSet> = Vec::new();
+    let mut sets: Vec<(ReplicaSet, Vec<&Latencies>)> = Vec::new();
     for view in &fleet.pools {
-        for (replica, id) in view.pool.replicas.iter().zip(&view.replica_ids) {
+        let known = view.replica_ids.iter().zip(&view.entries);
+        for (replica, (id, entry)) in view.pool.replicas.iter().zip(known) {
             let fresh = ReplicaSet {
-                model_id: view.pool.model_id.clone(),
+                model_id: replica.model_id.clone(),
                 engine: view.pool.engine.name().into(),
                 engine_version: replica.engine_version.clone(),
                 model_digest: replica.model_digest.clone(),
@@ -132,19 +134,25 @@ pub(super) async fn replica_sets(State(app): State<App>) -> Json<ReplicaSetList>
                 replicas_ready: 0,
                 slots: 0,
                 slots_busy: 0,
+                slo: Vec::new(),
             };
-            let index = sets.iter().position(|it| is_same(it, &fresh)).unwrap_or_else(|| {
-                sets.push(fresh);
+            let index = sets.iter().position(|it| is_same(&it.0, &fresh)).unwrap_or_else(|| {
+                sets.push((fresh, Vec::new()));
                 sets.len() - 1
             });
-            let set = &mut sets[index];
+            let (set, latencies) = &mut sets[index];
+            latencies.extend(entry.as_ref().map(|it| &*it.latencies));
             set.replica_ids.push(replica.replica_id.clone());
             set.replicas_ready += u32::from(view.reachable && replica.state == ReplicaState::Ready);
             set.slots += replica.slots;
             set.slots_busy += busy.get(id).copied().unwrap_or(0);
         }
     }
-    Json(ReplicaSetList { replica_sets: sets })
+    let told = |(set, latencies): (ReplicaSet, Vec<&Latencies>)| ReplicaSet {
+        slo: slo(latencies.iter().copied()),
+        ..set
+    };
+    Json(ReplicaSetList { replica_sets: sets.into_iter().map(told).collect() })
 }
 
 /// Whether replicas of the two sets stand for each other.
@@ -214,6 +222,7 @@ fn pool(view: &PoolView, busy: &Busy) -> Pool {
     let pool = &view.pool;
     let replica = |(it, id): (&pool_api::Replica, &ReplicaId)| Replica {
         replica_id: it.replica_id.clone(),
+        model_id: it.model_id.clone(),
         state: state(it.state).into(),
         engine_version: it.engine_version.clone(),
         model_digest: it.model_digest.clone(),

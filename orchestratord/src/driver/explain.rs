@@ -64,6 +64,7 @@ fn choice(choice: Choice) -> PlacementChoice {
         Choice::Warm => PlacementChoice::Warm,
         Choice::Fastest => PlacementChoice::Fastest,
         Choice::LeastLoaded => PlacementChoice::LeastLoaded,
+        Choice::Topology => PlacementChoice::Topology,
         Choice::Order => PlacementChoice::Order,
     }
 }

@@ -8,7 +8,7 @@ use orchestrator_core::{Availability, ModelId, PoolId, ReplicaId};
 use pool_api::{Device, Pool, Workload};
 use tokio::sync::watch;
 
-use super::{Commander, Contact, Directory, availability};
+use super::{Commander, Contact, Directory, ReplicaEntry, availability};
 
 #[derive(Default)]
 pub(crate) struct Fleet {
@@ -27,7 +27,7 @@ pub(crate) struct PoolView {
     pub(crate) core_id: PoolId,
     /// In the order of the pool's replicas.
     pub(crate) replica_ids: Vec<ReplicaId>,
-    pub(crate) adapters: Vec<Option<Arc<dyn Adapter>>>,
+    pub(crate) entries: Vec<Option<Arc<ReplicaEntry>>>,
     pub(crate) features: Features,
 }
 
@@ -100,6 +100,13 @@ impl Fleet {
     }
 }
 
+impl PoolView {
+    /// Some replica of the pool has the model, or will when it runs.
+    pub(crate) fn serves(&self, model: &Model) -> bool {
+        self.pool.replicas.iter().any(|it| it.model_id == model.name)
+    }
+}
+
 impl Directory {
     pub(super) fn fleet(&self) -> Fleet {
         let mut fleet = Fleet {
@@ -130,13 +137,13 @@ impl Directory {
         let id =
             |replica: &str| self.replica_ids[&(manager, pool.pool_id.clone(), replica.to_owned())];
         let replica_ids: Vec<_> = pool.replicas.iter().map(|it| id(&it.replica_id)).collect();
-        let adapter = |it| self.entries.get(it).map(|known| Arc::clone(&known.entry.adapter));
+        let entry = |it| self.entries.get(it).map(|known| Arc::clone(&known.entry));
         PoolView {
             pool: pool.clone(),
             core_id: self.pool_ids[&pool.pool_id],
             reachable: self.managers[manager].contact == Contact::Live,
             commander: Arc::clone(&self.managers[manager].commander),
-            adapters: replica_ids.iter().map(adapter).collect(),
+            entries: replica_ids.iter().map(entry).collect(),
             features: engines::features(&pool.engine),
             replica_ids,
         }
@@ -149,35 +156,38 @@ impl Directory {
         contact: Contact,
     ) {
         let pool = &view.pool;
-        let model = models.entry(pool.model_id.clone()).or_insert_with(|| Model {
-            core_id: self.model_ids[&pool.model_id],
-            name: pool.model_id.clone(),
-            aliases: Vec::new(),
-            digest: None,
-            engines: Vec::new(),
-            workloads: Vec::new(),
-            context_tokens: 0,
-            resident: false,
-            loading: false,
-            adapter: None,
-        });
-        model.aliases.extend(pool.model_aliases.iter().cloned());
-        model.aliases.sort();
-        model.aliases.dedup();
-        if !model.workloads.contains(&pool.workload) {
-            model.workloads.push(pool.workload);
-        }
-        let engine = pool.engine.name().to_owned();
-        if !model.engines.contains(&engine) {
-            model.engines.push(engine);
-        }
-        for (replica, adapter) in pool.replicas.iter().zip(&view.adapters) {
+        for (replica, entry) in pool.replicas.iter().zip(&view.entries) {
+            let model = models.entry(replica.model_id.clone()).or_insert_with(|| Model {
+                core_id: self.model_ids[&replica.model_id],
+                name: replica.model_id.clone(),
+                aliases: Vec::new(),
+                digest: None,
+                engines: Vec::new(),
+                workloads: Vec::new(),
+                context_tokens: 0,
+                resident: false,
+                loading: false,
+                adapter: None,
+            });
+            model.aliases.extend(replica.model_aliases.iter().cloned());
+            model.aliases.sort();
+            model.aliases.dedup();
+            if !model.workloads.contains(&pool.workload) {
+                model.workloads.push(pool.workload);
+            }
+            let engine = pool.engine.name().to_owned();
+            if !model.engines.contains(&engine) {
+                model.engines.push(engine);
+            }
             model.context_tokens = model.context_tokens.max(replica.context_tokens);
             model.digest = model.digest.take().or_else(|| replica.model_digest.clone());
             match availability(contact, pool, replica) {
                 Availability::Ready => {
                     model.resident = true;
-                    model.adapter = model.adapter.take().or_else(|| adapter.clone());
+                    model.adapter = model
+                        .adapter
+                        .take()
+                        .or_else(|| entry.as_ref().map(|it| Arc::clone(&it.adapter)));
                 }
                 Availability::Coming | Availability::Unloaded => model.loading = true,
                 Availability::Draining | Availability::Down => {}

@@ -97,3 +97,39 @@ fn a_new_incarnation_starts_with_all_slots_free() {
     let end = rig.client.run(r#"{"prompt":"a","max_tokens":1}"#).pop().unwrap();
     assert_eq!(end.name, "end");
 }
+
+// OC-CTRL-2003, OC-POOL-3048, ORCH-3007
+#[test]
+fn while_a_pool_is_reloaded_each_of_its_replicas_gets_tasks_for_its_own_model() {
+    let rig = Rig::start(Setup {
+        slots: vec![1, 1],
+        pools: |pools| {
+            let mut changed = pools.remove(1).replicas.remove(0);
+            changed.model_id = "other".into();
+            changed.model_aliases = vec!["new".into()];
+            pools[0].model_id = "other".into();
+            pools[0].replicas.push(changed);
+        },
+        ..Setup::default()
+    });
+    let served_by = |model: &str| {
+        let body = format!(r#"{{"prompt":"a","max_tokens":1,"model_ref":"{model}"}}"#);
+        let events = rig.client.run(&body);
+        let started = events.iter().find(|it| it.name == "started").unwrap();
+        (started.data["replica_id"].clone(), started.data["model_id"].clone())
+    };
+    for _ in 0..2 {
+        assert_eq!(served_by("tiny"), ("p0-0".into(), "tiny".into()));
+        assert_eq!(served_by("new"), ("p1-0".into(), "other".into()));
+    }
+    let replicas = &rig.client.json("/v1/pools")["pools"][0]["replicas"];
+    assert_eq!(
+        (&replicas[0]["model_id"], &replicas[1]["model_id"]),
+        (&"tiny".into(), &"other".into())
+    );
+    let sets = rig.client.json("/v1/replicasets")["replica_sets"].clone();
+    let models: Vec<_> = sets.as_array().unwrap().iter().map(|it| it["model_id"].clone()).collect();
+    assert_eq!(models, ["tiny", "other"]);
+    let pinned = r#"{"prompt":"a","max_tokens":1,"model_ref":"tiny","placement":{"mode":"pin","pool_ids":["p0"]}}"#;
+    assert_eq!(rig.client.run(pinned).last().unwrap().name, "end");
+}

@@ -107,7 +107,8 @@ fn values_past_a_budget_are_other_and_nothing_is_lost() {
             let mut pool = first.clone();
             pool.pool_id = format!("p{index}");
             pool.model_id = format!("m{index}");
-            pool.model_aliases.clear();
+            pool.replicas[0].model_id.clone_from(&pool.model_id);
+            pool.replicas[0].model_aliases.clear();
             pool.replicas[0].replica_id = format!("p{index}-0");
             pool
         }));

@@ -111,6 +111,7 @@ fn a_reload_is_ordered_and_its_end_is_seen_in_the_pool() {
     assert_eq!(rig.manager.order(), order);
     rig.change(|it| {
         it.model_id = "other".into();
+        it.replicas[0].model_id = "other".into();
         it.replicas[0].incarnation += 1;
         it.replicas[0].last_error = Some("reload failed".into());
     });

@@ -10,12 +10,11 @@ use axum::response::{IntoResponse, Response};
 use config_schema::{ManagerConfig, PoolConfig};
 use http::StatusCode;
 use pool_api::{Job, JobList, JobRequest, Order};
-use tokio::sync::oneshot;
 
 use super::{App, error};
-use crate::drain;
 use crate::jobs::{self, Refused};
-use crate::replica::{NewModel, Ordered, Place, Wished};
+use crate::replica::{NewModel, Place, Wished};
+use crate::{drain, roll};
 
 /// Longest id of a job, in bytes.
 const ID_MAX: usize = 128;
@@ -116,34 +115,22 @@ fn begin(app: &App, job: &Job, (pool, index): Place) {
             return;
         }
         Order::Undrain { .. } => {
-            site.host.set_draining(pool, false);
-            site.jobs.finish(&id, Ok(()));
-            return;
-        }
-        Order::Reload { .. } if site.config.pools[pool].replicas.get() != 1 => {
-            let message = "a pool of several replicas cannot be reloaded: give each its own pool";
-            site.jobs.finish(&id, Err(jobs::error("UNSUPPORTED", message)));
+            drain::end(&site, pool, id);
             return;
         }
         Order::Reload { model_ref, patience_ms, .. } => {
             match model(&site.config, pool, model_ref.as_deref()) {
-                Ok(model) => Wished::Reload { model, patience_ms: *patience_ms },
+                Ok(model) => roll::pool(&site, pool, id, model, *patience_ms),
                 Err(message) => {
                     site.jobs.finish(&id, Err(jobs::error("RELOAD_FAILED", &message)));
-                    return;
                 }
             }
+            return;
         }
     };
-    let (done, ended) = oneshot::channel();
-    // There is room for every job that can run; the replica's task ends with the daemon only.
-    let _ended = site.outboxes[pool][index].try_send(Ordered { wish, done });
+    let ended = site.order((pool, index), wish);
     site.tracker.clone().spawn(async move {
-        let stops = || Err(jobs::error("SHUTTING_DOWN", "the manager stops"));
-        let result = tokio::select! {
-            result = ended => result.unwrap_or_else(|_| stops()),
-            () = site.stop.cancelled() => stops(),
-        };
+        let result = ended.await;
         site.jobs.finish(&id, result);
     });
 }

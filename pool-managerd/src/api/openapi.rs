@@ -153,6 +153,8 @@ fn job() -> Job {
 fn snapshot() -> Snapshot {
     let replica = Replica {
         replica_id: "gpu0-0".into(),
+        model_id: "qwen2.5-0.5b-instruct".into(),
+        model_aliases: vec!["small".into()],
         incarnation: 1,
         state: ReplicaState::Ready,
         endpoint: Some("http://127.0.0.1:40001".into()),
@@ -188,8 +190,8 @@ fn snapshot() -> Snapshot {
         },
         origin: Origin::Managed,
         model_id: "qwen2.5-0.5b-instruct".into(),
-        model_aliases: vec!["small".into()],
         devices: vec!["nvidia0".into()],
+        spread: 0,
         residency: Residency::OnDemand,
         idle_ttl_ms: None,
         draining: false,

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::bitmasks::event::EventTypes;
-use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, TemperatureSensor};
+use nvml_wrapper::enum_wrappers::device::{
+    EccCounter, MemoryError, TemperatureSensor, TopologyLevel,
+};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
@@ -91,6 +93,21 @@ impl Gpus {
                 .cuda_compute_capability()
                 .ok()
                 .map(|it| (it.major, it.minor)),
+        })
+    }
+
+    /// What lies between two devices, as in [`pool_api::Pool::spread`]; `None` where the driver does
+    /// not tell.
+    pub(crate) fn distance(&self, one: &str, other: &str) -> Option<u8> {
+        let one = self.nvml.device_by_uuid(one).ok()?;
+        let other = self.nvml.device_by_uuid(other).ok()?;
+        Some(match one.topology_common_ancestor(other).ok()? {
+            TopologyLevel::Internal => 0,
+            TopologyLevel::Single => 1,
+            TopologyLevel::Multiple => 2,
+            TopologyLevel::HostBridge => 3,
+            TopologyLevel::Node => 4,
+            TopologyLevel::System => 5,
         })
     }
 

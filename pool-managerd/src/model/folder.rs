@@ -42,6 +42,7 @@ pub(super) fn inspect(folder: &Path) -> Result<Model, ModelError> {
         shape: config.shape(),
         engine_bytes: PYTHON_ENGINE_BYTES,
         chat_template: has_template(folder),
+        draft: None,
     })
 }
 
@@ -58,6 +59,7 @@ pub(super) fn inspect_repository(repository: &Path, model: &str) -> Result<Model
         shape: Shape::default(),
         engine_bytes: PYTHON_ENGINE_BYTES,
         chat_template: false,
+        draft: None,
     })
 }
 

@@ -49,7 +49,7 @@ fn told(bytes: &[u8]) -> Result<Model, ModelError> {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model.gguf");
     std::fs::write(&path, bytes).unwrap();
-    inspect(&Engine::Llamacpp, &path)
+    inspect(&Engine::Llamacpp, &path, &[])
 }
 
 fn refused(bytes: &[u8]) -> String {
@@ -61,7 +61,7 @@ fn a_pipe_is_refused_without_waiting_for_its_writer() {
     let folder = TempDir::new().unwrap();
     let model = folder.path().join("model.gguf");
     mkfifoat(CWD, &model, Mode::RUSR).unwrap();
-    let refused = inspect(&Engine::Llamacpp, &model);
+    let refused = inspect(&Engine::Llamacpp, &model, &[]);
     assert!(matches!(refused, Err(ModelError::NotFile { .. })), "{refused:?}");
 }
 
@@ -124,9 +124,12 @@ fn the_parts_of_a_split_model_count_together() {
     for it in 1..=3 {
         std::fs::write(part(it), &header).unwrap();
     }
-    assert_eq!(inspect(&Engine::Llamacpp, &part(1)).unwrap().weight_bytes, 3 * header.len() as u64);
+    assert_eq!(
+        inspect(&Engine::Llamacpp, &part(1), &[]).unwrap().weight_bytes,
+        3 * header.len() as u64
+    );
     std::fs::remove_file(part(2)).unwrap();
-    let missing = inspect(&Engine::Llamacpp, &part(1)).unwrap_err().to_string();
+    let missing = inspect(&Engine::Llamacpp, &part(1), &[]).unwrap_err().to_string();
     assert!(missing.contains("m-00002-of-00003.gguf"), "{missing}");
 }
 
@@ -149,19 +152,20 @@ fn folder(data: usize) -> TempDir {
 #[test]
 fn a_folder_of_safetensors_tells_its_memory() {
     let folder = folder(1_000);
-    let model = inspect(&Engine::Vllm, folder.path()).unwrap();
+    let model = inspect(&Engine::Vllm, folder.path(), &[]).unwrap();
     assert_eq!(model.shape.kv_bytes_per_token, 131_072);
     assert_eq!((model.shape.embedding, model.shape.vocabulary), (4_096, 7));
     assert!(model.chat_template && 1_000 < model.weight_bytes && model.weight_bytes < 1_200);
     assert_eq!(model.memory_bytes(9_216) - model.memory_bytes(1_024), 1 << 30);
     // The same file for llama.cpp is refused as what it is not.
-    let refused = inspect(&Engine::Llamacpp, folder.path()).unwrap_err().to_string();
+    let refused = inspect(&Engine::Llamacpp, folder.path(), &[]).unwrap_err().to_string();
     assert!(refused.contains("is not a file"), "{refused}");
 }
 
 #[test]
 fn a_folder_that_cannot_work_is_refused() {
-    let refused = |folder: &TempDir| inspect(&Engine::Tgi, folder.path()).unwrap_err().to_string();
+    let refused =
+        |folder: &TempDir| inspect(&Engine::Tgi, folder.path(), &[]).unwrap_err().to_string();
     let cut = folder(1_000);
     let file = cut.path().join("model.safetensors");
     let bytes = std::fs::read(&file).unwrap();
@@ -184,7 +188,69 @@ fn a_repository_without_the_model_is_refused() {
     };
     std::fs::create_dir_all(repository.path().join("m/1")).unwrap();
     std::fs::write(repository.path().join("m/1/weights"), [0; 700]).unwrap();
-    assert_eq!(inspect(&triton("m"), repository.path()).unwrap().weight_bytes, 700);
-    let refused = inspect(&triton("../m"), repository.path()).unwrap_err().to_string();
+    assert_eq!(inspect(&triton("m"), repository.path(), &[]).unwrap().weight_bytes, 700);
+    let refused = inspect(&triton("../m"), repository.path(), &[]).unwrap_err().to_string();
     assert!(refused.contains("has no model `../m`"), "{refused}");
+}
+
+fn flags(flags: &[&str]) -> Vec<String> {
+    flags.iter().map(|it| (*it).to_owned()).collect()
+}
+
+// ORCH-3020
+#[test]
+fn a_draft_model_of_llama_cpp_counts_with_its_weights_and_its_share_of_the_context() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, layers: u32, embedding: u32| {
+        let bytes = Header::new()
+            .entry("general.architecture", 8, &text("llama"))
+            .number("llama.block_count", layers)
+            .number("llama.embedding_length", embedding)
+            .number("llama.attention.head_count", 8)
+            .bytes();
+        let path = folder.path().join(name);
+        std::fs::write(&path, &bytes).unwrap();
+        (path, bytes.len() as u64)
+    };
+    let ((path, _), (draft, draft_bytes)) = (file("m.gguf", 32, 1_024), file("d.gguf", 4, 256));
+    let memory = |options: &[&str], context: u64| {
+        inspect(&Engine::Llamacpp, &path, &flags(options)).unwrap().memory_bytes(context)
+    };
+    let draft = draft.to_str().unwrap();
+    let with = [
+        vec!["-md", draft],
+        vec!["--model-draft", draft, "--verbose"],
+        vec!["-md", "/nowhere", "--spec-draft-model", draft],
+    ];
+    for options in with {
+        let more = |context| memory(&options, context) - memory(&[], context);
+        // A token leaves 4 layers × 256 × 2 × 2 bytes more.
+        assert_eq!(more(9_216) - more(1_024), 8_192 * 4_096);
+        // A micro-batch of 512 rows of 8 × 256 numbers of 4 bytes.
+        assert_eq!(more(0), draft_bytes + 512 * 8 * 256 * 4);
+    }
+    let refused = inspect(&Engine::Llamacpp, &path, &flags(&["-md", "/nowhere"])).unwrap_err();
+    assert!(refused.to_string().contains("`/nowhere`"), "{refused}");
+    assert_eq!(memory(&["--verbose", "-md"], 0), memory(&[], 0));
+}
+
+// ORCH-3020
+#[test]
+fn a_draft_model_of_vllm_counts_if_it_is_a_folder() {
+    let (model, draft) = (folder(1_000), folder(100));
+    let memory = |options: &[&str]| {
+        inspect(&Engine::Vllm, model.path(), &flags(options)).map(|it| it.memory_bytes(1_024))
+    };
+    let plain = memory(&[]).unwrap();
+    let config = |name: &str| format!(r#"{{"model": "{name}", "num_speculative_tokens": 5}}"#);
+    let local = config(draft.path().to_str().unwrap());
+    let alone = inspect(&Engine::Vllm, draft.path(), &[]).unwrap();
+    let counted = plain + alone.memory_bytes(1_024) - alone.engine_bytes;
+    assert_eq!(memory(&["--speculative-config", &local]).unwrap(), counted);
+    assert_eq!(memory(&[&format!("--speculative-config={local}")]).unwrap(), counted);
+    // Fetched by vLLM, or no model at all.
+    assert_eq!(memory(&["--speculative-config", &config("org/small")]).unwrap(), plain);
+    assert_eq!(memory(&["--speculative-config", r#"{"method": "ngram"}"#]).unwrap(), plain);
+    let refused = memory(&["--speculative-config", &config("/nowhere")]).unwrap_err();
+    assert!(refused.to_string().contains("`/nowhere`"), "{refused}");
 }

@@ -37,14 +37,32 @@ async fn end(door: &Path) {
 }
 
 impl ReplicaTask {
-    /// Takes over the engine that an earlier manager has left for this replica, if it lives and was
-    /// started as this manager would; ends it, if not. Before the first callers come, so that none
-    /// is told of a replica that has lost its engine.
+    /// Goes on where an earlier manager was. Before the first callers come, so that none is told of a
+    /// replica that has lost its engine, or of a fresh start.
     pub(crate) async fn adopt(&mut self) {
+        if let Some(standing) = self.site.succession.of(&self.replica_id(), &self.options()) {
+            self.supervisor.inherit(standing);
+        }
+        self.take_over().await;
+        self.publish();
+    }
+
+    /// Leaves the engine, and how it stands, to the next manager.
+    pub(super) fn hand_over(&self) {
+        self.process.iter().for_each(Process::hand_over);
+        if self.pool.model_path().is_some() {
+            let standing = self.supervisor.standing(self.now());
+            self.site.succession.leave(self.replica_id(), self.options(), standing);
+        }
+    }
+
+    /// Takes over the engine that was left for this replica, if it lives and was started as this
+    /// manager would; ends it, if not.
+    async fn take_over(&mut self) {
         let replica = self.replica_id();
         let Some(record) = self.site.kept.get(&replica) else { return };
         let door = self.site.kept.door(&replica, record.port);
-        let fit = record.options == self.options();
+        let fit = record.options == self.options() && !self.supervisor.is_down();
         let process = if fit { Process::adopt(&door).await } else { None };
         let Some(process) = process else {
             self.supervisor.adopt(record.incarnation, false);
@@ -70,7 +88,6 @@ impl ReplicaTask {
         self.hold = Some(self.site.memory.adopt(needs));
         self.take(process);
         self.publish_digest();
-        self.publish();
     }
 
     /// The engine is this replica's from now on.

@@ -56,7 +56,8 @@ fn look(site: &Site, pool: &PoolConfig) -> Result<Found, String> {
         return Err(trouble.cause);
     }
     let path = pool.model_path().ok_or("an external pool has no model file")?;
-    let model = model::inspect(&dialect::engine(pool), path).map_err(|it| it.to_string())?;
+    let model = model::inspect(&dialect::engine(pool), path, pool.flags());
+    let model = model.map_err(|it| it.to_string())?;
     let devices = site.devices.named(&pool.devices);
     alike(pool, &devices)?;
     let known = site.measured.of(&measured::key(pool, path));

@@ -1,11 +1,12 @@
 //! Orders to a replica, and when they are done.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pool_api::{JobError, ReplicaState};
 use tokio::sync::{mpsc, oneshot};
 
-use super::ReplicaTask;
+use super::{Place, ReplicaTask, Site};
 use crate::jobs::error;
 use crate::supervisor::{Event, Failure};
 
@@ -15,16 +16,25 @@ pub(crate) type Inbox = mpsc::Receiver<Ordered>;
 /// Something that one replica is to do.
 #[derive(Debug)]
 pub(crate) struct Ordered {
-    pub(crate) wish: Wished,
+    wish: Wished,
     /// Told when it is done; dropped if the replica's task ends first.
-    pub(crate) done: oneshot::Sender<Result<(), JobError>>,
+    done: oneshot::Sender<Result<(), JobError>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wished {
     Load,
-    Unload { patience_ms: u64 },
-    Reload { model: NewModel, patience_ms: u64 },
+    Unload {
+        patience_ms: u64,
+    },
+    Reload {
+        model: NewModel,
+        patience_ms: u64,
+    },
+    /// Serve again what was served before the last reload, which has failed elsewhere.
+    GoBack {
+        cause: String,
+    },
 }
 
 /// What a pool is to serve.
@@ -33,6 +43,27 @@ pub(crate) struct NewModel {
     pub(crate) id: String,
     pub(crate) aliases: Vec<String>,
     pub(crate) path: PathBuf,
+}
+
+impl Site {
+    /// Gives an order at once; what becomes of it.
+    pub(crate) fn order(
+        self: &Arc<Self>,
+        (pool, replica): Place,
+        wish: Wished,
+    ) -> impl Future<Output = Result<(), JobError>> + use<> {
+        let (done, ended) = oneshot::channel();
+        // There is room for every job that can run; the replica's task ends with the daemon only.
+        let _ended = self.outboxes[pool][replica].try_send(Ordered { wish, done });
+        let site = Arc::clone(self);
+        async move {
+            let stops = || Err(error("SHUTTING_DOWN", "the manager stops"));
+            tokio::select! {
+                result = ended => result.unwrap_or_else(|_| stops()),
+                () = site.stop.cancelled() => stops(),
+            }
+        }
+    }
 }
 
 impl ReplicaTask {
@@ -48,11 +79,8 @@ impl ReplicaTask {
         let event = match &ordered.wish {
             Wished::Load => Some(Event::Load),
             Wished::Unload { patience_ms } => Some(Event::Unload { patience_ms: *patience_ms }),
-            Wished::Reload { model, patience_ms } => {
-                let (model, patience_ms) = (model.clone(), *patience_ms);
-                self.job = Some(ordered);
-                return self.begin_reload(model, patience_ms);
-            }
+            Wished::Reload { model, patience_ms } => self.reload(model.clone(), *patience_ms),
+            Wished::GoBack { cause } => self.go_back(cause),
         };
         self.job = Some(ordered);
         event
@@ -100,9 +128,14 @@ impl ReplicaTask {
         self.end_job(Err(error("SHUTTING_DOWN", "the manager stops")));
     }
 
+    /// What the order has brought about is seen before its end is told.
     pub(super) fn end_job(&mut self, result: Result<(), JobError>) {
         if let Some(job) = self.job.take() {
+            self.publish();
             let _gone = job.done.send(result);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ use crate::memory::{Hold, Shortage};
 use crate::supervisor::{Answer, Event};
 
 const HEALTH_POLL: Duration = Duration::from_millis(100);
+/// A day: what runs with a model that is to go again is bounded by the orchestrator's watchdog.
+const GO_BACK_PATIENCE_MS: u64 = 86_400_000;
 
 pub(super) struct Reload {
     old: PoolConfig,
@@ -112,15 +114,22 @@ async fn prove(engine: Arc<dyn Adapter>, workload: Workload) -> Result<(), Strin
 }
 
 impl ReplicaTask {
-    pub(super) fn begin_reload(&mut self, model: NewModel, patience_ms: u64) -> Option<Event> {
-        let old = self.pool.clone();
-        let mut new = old.clone();
-        let EngineSource::Managed { model_path, .. } = &mut new.source else {
-            self.end_job(Err(error("UNSUPPORTED", "somebody else runs that server")));
-            return None;
-        };
-        *model_path = model.path;
+    pub(super) fn reload(&mut self, model: NewModel, patience_ms: u64) -> Option<Event> {
+        let mut new = self.pool.clone();
+        if let EngineSource::Managed { model_path, .. } = &mut new.source {
+            *model_path = model.path;
+        }
         (new.model_id, new.model_aliases) = (model.id, model.aliases);
+        self.begin_reload(new, patience_ms)
+    }
+
+    pub(super) fn go_back(&mut self, cause: &str) -> Option<Event> {
+        self.supervisor.note(format!("reload failed, the old model is loaded again: {cause}"));
+        self.begin_reload(self.before.clone(), GO_BACK_PATIENCE_MS)
+    }
+
+    fn begin_reload(&mut self, new: PoolConfig, patience_ms: u64) -> Option<Event> {
+        let old = self.pool.clone();
         let state = self.supervisor.state();
         tracing::info!(replica_id = self.replica_id(), model_id = new.model_id, "reload");
         let stage = match state {
@@ -144,13 +153,17 @@ impl ReplicaTask {
             Err(NotBeside::NoRoom) => None,
             Err(NotBeside::Failed(cause)) => {
                 self.reload = None;
-                tracing::warn!(replica_id = self.replica_id(), cause, "reload failed");
-                self.end_job(Err(error("RELOAD_FAILED", &cause)));
-                self.supervisor.note(format!("reload failed, the old model serves on: {cause}"));
+                self.give_up_reload("RELOAD_FAILED", &cause);
                 return None;
             }
         });
         Some(Event::Unload { patience_ms: reload.patience_ms })
+    }
+
+    fn give_up_reload(&mut self, code: &str, cause: &str) {
+        tracing::warn!(replica_id = self.replica_id(), cause, "reload failed");
+        self.supervisor.note(format!("reload failed, the old model serves on: {cause}"));
+        self.end_job(Err(error(code, cause)));
     }
 
     pub(super) fn settle_reload(&mut self) -> Option<Event> {
@@ -168,10 +181,11 @@ impl ReplicaTask {
                 Some(Event::Load)
             }
             (Stage::Leaving(_), ReplicaState::Ready) => {
-                self.end_job(Err(error("BUSY", "running tasks did not end in time")));
+                self.give_up_reload("BUSY", "running tasks did not end in time");
                 None
             }
             (Stage::Loading(_), ReplicaState::Ready) => {
+                self.before = reload.old;
                 self.end_job(Ok(()));
                 None
             }
@@ -198,7 +212,8 @@ impl ReplicaTask {
     }
 
     fn serve(&mut self, pool: PoolConfig) {
-        self.site.host.set_model(self.pool_index, &pool.model_id, &pool.model_aliases);
+        let (place, index) = self.place();
+        self.site.host.set_model(place, index, &pool.model_id, &pool.model_aliases);
         self.pool = pool;
     }
 

@@ -1,6 +1,7 @@
 //! What the supervisor is told, and what it asks for.
 
 use adapter_api::Properties;
+use serde::{Deserialize, Serialize};
 
 use super::Millis;
 
@@ -82,7 +83,8 @@ pub(crate) enum Effect {
 }
 
 /// What brought a replica down; a label of `engine_restarts_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Failure {
     Check,
     /// Others hold the memory that the model needs.

@@ -34,7 +34,15 @@ fn check_with(policy: Policy, random: u32, script: &str, expected: Expect) {
     for line in script.lines().map(str::trim).filter(|it| !it.is_empty()) {
         let (at, event) = line.split_once(' ').expect("time and event");
         let now = at.parse().expect("a time");
-        let effects: Vec<Effect> = supervisor.apply(now, parse(event), random);
+        let effects: Vec<Effect> = if event == "succeeded" {
+            // By the supervisor of another manager, whose time begins anew.
+            let standing = supervisor.standing(now);
+            supervisor = Supervisor::new(policy);
+            supervisor.inherit(standing);
+            Vec::new()
+        } else {
+            supervisor.apply(now, parse(event), random)
+        };
         let due = supervisor.next_wakeup().map_or("-".into(), |it| it.to_string());
         let (state, incarnation) = (supervisor.state(), supervisor.incarnation());
         timeline += &format!("{line}: {state:?} #{incarnation} due {due} {effects:?}\n");
@@ -1039,6 +1047,91 @@ fn a_load_has_as_long_as_it_gets_on() {
             18999 loading: Loading #1 due 19099 []
             19099 tick: Backoff #1 due 20099 [Down { cause: StartTimeout, loading: true }, Kill]
             last error: engine made no progress for 10000 ms while it started
+        "#]],
+    );
+}
+
+// OC-POOL-3047
+#[test]
+fn a_successor_goes_on_with_the_failures_and_the_wait_of_the_one_before() {
+    let twice = NonZeroU32::new(2).unwrap();
+    let policy =
+        Policy { restart: Restart { breaker_failures: twice, ..MANAGED.restart }, ..MANAGED };
+    check(
+        policy,
+        "
+        0 tick
+        1 checked
+        1 reserved
+        2 spawned
+        10 exited
+        510 succeeded
+        500 tick
+        501 checked
+        501 reserved
+        502 spawned
+        510 exited
+        20510 succeeded
+        39999 tick
+        40000 tick",
+        expect![[r#"
+            0 tick: Starting #0 due - [Check]
+            1 checked: Starting #0 due - [Reserve]
+            1 reserved: Starting #0 due - [Spawn]
+            2 spawned: Starting #1 due 102 []
+            10 exited: Backoff #1 due 1010 [Down { cause: Exit, loading: true }]
+            510 succeeded: Backoff #1 due 500 []
+            500 tick: Backoff #1 due - [Check]
+            501 checked: Backoff #1 due - [Reserve]
+            501 reserved: Backoff #1 due - [Spawn]
+            502 spawned: Starting #2 due 602 [Restarted { cause: Exit }]
+            510 exited: Unready #2 due 60510 [Down { cause: Exit, loading: true }]
+            20510 succeeded: Unready #2 due 40000 []
+            39999 tick: Unready #2 due 40000 []
+            40000 tick: Unready #2 due - [Check]
+            last error: given up for 60 s after 2 failures in a row: exit code 1
+        "#]],
+    );
+}
+
+// OC-POOL-3047
+#[test]
+fn what_ran_long_enough_before_the_succession_leaves_no_failures() {
+    check(
+        MANAGED,
+        "
+        0 tick
+        1 checked
+        1 reserved
+        2 spawned
+        10 exited
+        1010 tick
+        1011 checked
+        1011 reserved
+        1012 spawned
+        1112 tick
+        1113 ready
+        1114 probed
+        61114 succeeded
+        0 tick
+        1 check failed",
+        expect![[r#"
+            0 tick: Starting #0 due - [Check]
+            1 checked: Starting #0 due - [Reserve]
+            1 reserved: Starting #0 due - [Spawn]
+            2 spawned: Starting #1 due 102 []
+            10 exited: Backoff #1 due 1010 [Down { cause: Exit, loading: true }]
+            1010 tick: Backoff #1 due - [Check]
+            1011 checked: Backoff #1 due - [Reserve]
+            1011 reserved: Backoff #1 due - [Spawn]
+            1012 spawned: Starting #2 due 1112 [Restarted { cause: Exit }]
+            1112 tick: Starting #2 due - [AskHealth]
+            1113 ready: Probing #2 due 11113 [Probe]
+            1114 probed: Ready #2 due 3114 [Ready { took_ms: Some(102) }]
+            61114 succeeded: Starting #2 due 0 []
+            0 tick: Starting #2 due - [Check]
+            1 check failed: Unready #2 due 1001 [Down { cause: Check, loading: true }]
+            last error: no model file
         "#]],
     );
 }

@@ -314,3 +314,29 @@ fn a_scrape_after_a_load_and_a_failure_is_what_is_declared() {
     let scrape = daemon.get("/metrics").body;
     assert_eq!(differences(metrics_contract::Daemon::PoolManagerd, &scrape), Vec::<String>::new());
 }
+
+// ORCH-3013
+#[test]
+fn how_far_apart_the_devices_of_a_pool_are_is_told() {
+    let place = Place::new();
+    let at = |number: u32, numa_node: u32, pcie_switch: u32| Gpu {
+        numa_node: Some(numa_node),
+        pcie_switch: Some(pcie_switch),
+        ..gpu(number, 1_000)
+    };
+    place.gpus(&machine(vec![at(1, 0, 7), at(2, 0, 7), at(3, 0, 8), at(4, 1, 9)]));
+    let devices: Vec<String> = (1..=4)
+        .map(|it| format!("{{id: gpu{it}, kind: nvidia, uuid: {}, margin_mib: 0}}", uuid(it)))
+        .chain(["{id: cpu0, kind: cpu}".to_owned()])
+        .collect();
+    let spread = |ids: &str| {
+        let daemon =
+            place.start(&place.on(&devices.join(", "), &format!("      devices: [{ids}]\n")));
+        daemon.pools()[0].spread
+    };
+    assert_eq!(spread("gpu1"), 0);
+    assert_eq!(spread("gpu1, gpu2"), 1);
+    assert_eq!(spread("gpu1, gpu2, gpu3"), 4);
+    assert_eq!(spread("gpu4, gpu1, gpu2"), 5);
+    assert_eq!(spread("cpu0"), 0);
+}

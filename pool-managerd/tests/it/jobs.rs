@@ -43,7 +43,7 @@ pub(crate) fn unload(replica: &str, patience_ms: u64) -> Value {
 }
 
 /// The job once it has ended.
-fn ended(daemon: &Daemon, id: &str) -> Job {
+pub(crate) fn ended(daemon: &Daemon, id: &str) -> Job {
     let job =
         || -> Job { serde_json::from_str(&daemon.get(&format!("/v1/jobs/{id}")).body).unwrap() };
     wait_until("the job has ended", || job().state != JobState::Running);

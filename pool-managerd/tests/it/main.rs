@@ -18,5 +18,6 @@ mod present;
 mod reconfigure;
 mod reload;
 mod rig;
+mod roll;
 mod startup;
 mod stop;

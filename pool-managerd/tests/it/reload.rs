@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::rig::{Answer, Daemon, MODEL_BYTES, Pid, Place, address, ask, ask_engine, wait_until};
 
 /// Two pools: `p` with model `m`, which serves, and `other` on demand, which lends its model.
-fn manager(place: &Place, memory_mib: u64) -> String {
+pub(crate) fn manager(place: &Place, memory_mib: u64) -> String {
     let engine = engine_sim::binary_path().unwrap().display();
     std::fs::write(place.path("other.gguf"), [MODEL_BYTES, b"!"].concat()).unwrap();
     let pool = place.pool("      devices: [d]\n");
@@ -18,7 +18,7 @@ fn manager(place: &Place, memory_mib: u64) -> String {
     )
 }
 
-fn reload(daemon: &Daemon, id: &str, model: &Value, patience_ms: u64) -> Answer {
+pub(crate) fn reload(daemon: &Daemon, id: &str, model: &Value, patience_ms: u64) -> Answer {
     let mut order = json!({"kind": "reload", "pool_id": "p", "patience_ms": patience_ms});
     if !model.is_null() {
         order["model_ref"] = model.clone();
@@ -29,7 +29,7 @@ fn reload(daemon: &Daemon, id: &str, model: &Value, patience_ms: u64) -> Answer 
 }
 
 /// The job's state, and why it failed.
-fn ended(daemon: &Daemon, id: &str) -> (JobState, String) {
+pub(crate) fn ended(daemon: &Daemon, id: &str) -> (JobState, String) {
     let job =
         || -> Job { serde_json::from_str(&daemon.get(&format!("/v1/jobs/{id}")).body).unwrap() };
     wait_until("the job has ended", || job().state != JobState::Running);
@@ -59,8 +59,8 @@ fn the_new_model_is_loaded_beside_the_old_one_if_there_is_room() {
         assert!(replica.state != ReplicaState::Unloaded && replica.last_error.is_none());
         if replica.state == ReplicaState::Ready && replica.incarnation == 2 {
             assert_eq!(
-                (pool.model_id.as_str(), &pool.model_aliases[..]),
-                ("other-model", &["new".into()][..])
+                (pool.model_id.as_str(), replica.model_id.as_str(), &replica.model_aliases[..]),
+                ("other-model", "other-model", &["new".into()][..])
             );
             break replica;
         }

@@ -145,13 +145,13 @@ impl Daemon {
         Pid::from_child(&self.child)
     }
 
-    /// Waits until the daemon serves anew, after a change of its configuration.
-    pub(crate) fn renewed(&mut self) {
+    /// Waits until the daemon serves for the `nth` time, after changes of its configuration.
+    pub(crate) fn renewed(&mut self, nth: usize) {
         let serving = |log: &str| -> Vec<String> {
             let lines = log.lines().filter(|it| it.contains("\"serving\""));
             lines.map(str::to_owned).collect()
         };
-        wait_until("it serves anew", || 1 < serving(&self.log()).len());
+        wait_until("it serves anew", || nth <= serving(&self.log()).len());
         let last = serving(&self.log()).pop().unwrap();
         let line: serde_json::Value = serde_json::from_str(&last).unwrap();
         let listen = line["listen"].as_str().unwrap();

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::rig::{Pid, Place, program};
+use crate::rig::{Pid, Place, program, wait_until};
 
 /// Exit code and stderr of a daemon that must end by itself.
 fn run(arguments: &[&str], config: Option<&Path>) -> (i32, String) {
@@ -131,4 +131,40 @@ fn pinned_models_that_do_not_fit_together_are_refused_before_a_port_is_opened() 
     assert_eq!(check(&manager("on_demand", &model)).0, 0);
     // What cannot be read is the replica's to tell.
     assert_eq!(check(&manager("pinned", "/nowhere")).0, 0);
+}
+
+// OC-POOL-3007, ORCH-3020
+#[test]
+fn a_draft_model_counts_with_the_model_that_it_drafts_for() {
+    const DRAFT_MIB: u64 = 10;
+    let place = Place::new();
+    let draft = place.path("draft.gguf");
+    std::fs::copy(place.model(), &draft).unwrap();
+    std::fs::File::options().write(true).open(&draft).unwrap().set_len(DRAFT_MIB << 20).unwrap();
+    let engine = engine_sim::binary_path().unwrap().display();
+    let model = place.model().display().to_string();
+    let manager = |flags: &str| {
+        let pool = |id: &str, flags: &str| {
+            format!(
+                "  - {{id: {id}, engine: llamacpp, bin: '{engine}', flags: [{flags}], model: {{id: \
+                 {id}, path: '{model}'}}}}\n"
+            )
+        };
+        let devices = "  devices: [{id: d, kind: cpu, memory_mib: 70}]\n  pools:\n";
+        format!("{devices}{}{}", pool("a", ""), pool("b", flags))
+    };
+    let flags = format!("'--model-draft', '{}'", draft.display());
+    let check = |flags: &str| run(&["--check-config"], Some(&place.config(&manager(flags), "")));
+    assert_eq!(check("").0, 0);
+    let (code, said) = check(&flags);
+    assert_eq!(code, 64, "{said}");
+    assert!(said.contains("a model of about 43 MiB, with 37 MiB of `d` left"), "{said}");
+    // And where it runs.
+    let daemon = place.start(&manager(&flags).replace("memory_mib: 70", "memory_mib: 90"));
+    let needs = |pool: usize| -> u64 {
+        let memory = daemon.pools()[pool].replicas[0].memory.clone();
+        memory.iter().map(|it| it.bytes).sum()
+    };
+    wait_until("both are known", || 0 < needs(0).min(needs(1)));
+    assert_eq!(needs(1) - needs(0), DRAFT_MIB << 20);
 }

@@ -30,6 +30,8 @@ pub struct Gpu {
     pub power_milliwatts: u32,
     pub pcie_bus_id: String,
     pub numa_node: Option<u32>,
+    /// GPUs of the same number hang on one switch.
+    pub pcie_switch: Option<u32>,
     pub compute_capability: (i32, i32),
     /// Uncorrected errors since the driver was loaded; left out: it has no ECC.
     pub ecc_uncorrected: Option<u64>,

@@ -10,8 +10,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlEventTypeXidCriticalError, nvmlMemory_v2_t,
-    nvmlPciInfo_t, nvmlProcessInfo_t, nvmlUtilization_t,
+    nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlEventTypeXidCriticalError,
+    nvmlGpuLevel_enum_NVML_TOPOLOGY_INTERNAL, nvmlGpuLevel_enum_NVML_TOPOLOGY_NODE,
+    nvmlGpuLevel_enum_NVML_TOPOLOGY_SINGLE, nvmlGpuLevel_enum_NVML_TOPOLOGY_SYSTEM,
+    nvmlGpuTopologyLevel_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlProcessInfo_t, nvmlUtilization_t,
 };
 
 use crate::machine::{Gpu, Machine};
@@ -207,6 +209,30 @@ pub extern "C" fn nvmlDeviceGetPowerUsage(device: nvmlDevice_t, to: *mut c_uint)
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetNumaNodeId(device: nvmlDevice_t, to: *mut c_uint) -> Return {
     answer(device, to, |it| it.numa_node)
+}
+
+/// Two GPUs without a switch in common have a host bridge each.
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
+    device: nvmlDevice_t,
+    other: nvmlDevice_t,
+    to: *mut nvmlGpuTopologyLevel_t,
+) -> Return {
+    let other = match gpu(other) {
+        Ok(it) => it,
+        Err(code) => return code,
+    };
+    answer(device, to, |it| {
+        Some(if it.uuid == other.uuid {
+            nvmlGpuLevel_enum_NVML_TOPOLOGY_INTERNAL
+        } else if it.pcie_switch.is_some() && it.pcie_switch == other.pcie_switch {
+            nvmlGpuLevel_enum_NVML_TOPOLOGY_SINGLE
+        } else if it.numa_node == other.numa_node {
+            nvmlGpuLevel_enum_NVML_TOPOLOGY_NODE
+        } else {
+            nvmlGpuLevel_enum_NVML_TOPOLOGY_SYSTEM
+        })
+    })
 }
 
 #[unsafe(no_mangle)]

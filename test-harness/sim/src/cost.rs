@@ -136,6 +136,7 @@ fn measure(settings: Settings<'_>, depth: u64) -> Cost {
             context_tokens: 4_096,
             kv_tokens: 0,
             interruptible: false,
+            spread: 0,
         };
         driver.apply(Event::ReplicaChanged { replica: ReplicaId(id), status });
     }

@@ -430,6 +430,7 @@ impl World {
             context_tokens: 0,
             kv_tokens: host.kv_tokens,
             interruptible: host.interruptible,
+            spread: 0,
         };
         self.feed(Event::ReplicaChanged { replica: id, status });
     }

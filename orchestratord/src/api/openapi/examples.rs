@@ -3,11 +3,11 @@
 use api_types::{
     API_VERSION, Admission, Capabilities, ChatMessage, Decision, DecisionCandidate, Detail, Device,
     DeviceList, DrainStatus, DropCount, End, EngineCapability, ErrorCode, ErrorEnvelope,
-    Explanation, FinishReason, Links, Model, ModelCapability, ModelList, ModelState,
+    Explanation, FinishReason, Latency, Links, Model, ModelCapability, ModelList, ModelState,
     PlacementChoice, PlacementDrop, Pool, PoolHealth, PoolHealthMetrics, PoolList, Priority, Queue,
     QueueLane, Queued, QueuedReason, Readiness, ReloadRequest, ReloadStatus, Replica, ReplicaSet,
-    ReplicaSetList, Started, Task, TaskList, TaskPlacement, TaskRequest, TaskState, TaskTimings,
-    TaskUsage, Token, Waiting,
+    ReplicaSetList, Slo, Started, Task, TaskList, TaskPlacement, TaskRequest, TaskState,
+    TaskTimings, TaskUsage, Token, Waiting,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -179,6 +179,7 @@ pub(super) fn models() -> ModelList {
 pub(super) fn pools() -> PoolList {
     let replica = Replica {
         replica_id: "gpu0-0".into(),
+        model_id: MODEL.into(),
         state: "ready".into(),
         engine_version: Some(VERSION.into()),
         model_digest: Some(DIGEST.into()),
@@ -244,6 +245,11 @@ pub(super) fn replica_sets() -> ReplicaSetList {
         replicas_ready: 2,
         slots: 8,
         slots_busy: 3,
+        slo: vec![Slo {
+            priority: Priority::Interactive,
+            first_token: Latency { tasks: 311, p95_ms: Some(412), goal_ms: Some(900) },
+            tokens_64: Latency { tasks: 204, p95_ms: Some(1_730), goal_ms: Some(2_500) },
+        }],
     };
     ReplicaSetList { replica_sets: vec![set] }
 }
