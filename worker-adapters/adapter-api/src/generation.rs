@@ -133,9 +133,13 @@ impl<F: Frames + Unpin> SseGeneration<F> {
                     }
                 }
                 GenerationEvent::Finished { .. } => {
-                    let rest = self.stop.rest();
+                    let (rest, found) = self.stop.finish();
                     if 0 < rest.count {
                         events.insert(index, GenerationEvent::Tokens(rest));
+                    }
+                    if let Some(word) = found {
+                        self.end_at(events, index, word);
+                        return true;
                     }
                     break;
                 }

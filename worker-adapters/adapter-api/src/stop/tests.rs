@@ -22,8 +22,8 @@ fn run(stop: &[&str], pieces: &[&str]) -> (String, u32, Option<String>) {
             return (text, count, found);
         }
     }
-    let rest = filter.rest();
-    (text + &rest.text, count + rest.count, None)
+    let (rest, found) = filter.finish();
+    (text + &rest.text, count + rest.count, found)
 }
 
 fn told(text: &str, count: u32, found: Option<&str>) -> (String, u32, Option<String>) {
@@ -36,6 +36,10 @@ fn the_first_in_the_text_counts_and_not_the_first_in_the_list() {
     assert_eq!(run(&["c", "b"], &["a b c"]), told("a ", 1, Some("b")));
     assert_eq!(run(&["ab", "abc"], &["xabcd"]), told("x", 1, Some("abc")));
     assert_eq!(run(&["abc", "ab"], &["xabcd"]), told("x", 1, Some("abc")));
+    // It began first, and it is told by what comes later whether it is one.
+    assert_eq!(run(&["xaa", "a"], &["xxa", "a"]), told("x", 2, Some("xaa")));
+    assert_eq!(run(&["xaa", "a"], &["xxa", "b"]), told("xx", 2, Some("a")));
+    assert_eq!(run(&["xaa", "a"], &["xxa"]), told("xx", 1, Some("a")));
 }
 
 #[test]
