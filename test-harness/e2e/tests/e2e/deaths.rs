@@ -11,36 +11,6 @@ fn pid(child: &Child) -> i32 {
     child.id().cast_signed()
 }
 
-// ORCH-3038, OC-CTRL-2028
-#[test]
-fn a_killed_engine_is_a_typed_error_and_a_restart() {
-    let stack = Stack::start(1, 1_024);
-    let body = json!({"prompt": "And", "max_tokens": 1_000,
-        "sampling": {"temperature": 1.2, "top_p": 1.0, "min_p": 0.0}});
-    let mut running = stack.open(&body);
-    running.until("token");
-    let engines = stack.engine_pids();
-    assert!(!engines.is_empty());
-    // The guard and the engine share the arguments; the engine alone is killed.
-    let engine = *engines.iter().max().unwrap();
-    signal(engine, Signal::KILL);
-    let last = loop {
-        let event = running.next().unwrap();
-        if event.name != "token" && event.name != "metrics" {
-            break event;
-        }
-    };
-    // A run that ended a moment before the kill is no error.
-    if last.name != "end" {
-        assert_eq!((last.name.as_str(), &last.data["code"]), ("error", &"WORKER_RESET".into()));
-        assert_eq!(last.data["engine"], "llamacpp");
-    }
-    wait_until("the replica was restarted", || stack.replica()["restarts"] == 1);
-    stack.wait_ready();
-    let (_, end) = stack.run(&json!({"prompt": "And", "max_tokens": 4}));
-    assert_eq!(end.name, "end");
-}
-
 // OC-POOL-3040
 #[test]
 fn a_killed_manager_leaves_no_engine_and_its_return_heals_everything() {

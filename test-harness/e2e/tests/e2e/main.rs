@@ -4,6 +4,7 @@
 mod cli;
 mod deaths;
 mod determinism;
+mod failover;
 mod generation;
 mod haiku;
 mod hosts;

@@ -41,6 +41,8 @@ pub(crate) fn pool(id: &str, model: &str, slots: u32, context_tokens: u32) -> Va
 /// One event of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event {
+    /// Of a journaled one.
+    pub(crate) id: Option<u64>,
     pub(crate) name: String,
     pub(crate) data: Value,
 }
@@ -105,6 +107,22 @@ impl Stack {
 
     pub(crate) fn restart_manager(&mut self) {
         self.manager = daemon("pool-managerd", &self.config, self.folder.path());
+    }
+
+    /// Kills it with SIGKILL and starts it again.
+    pub(crate) fn restart_orchestrator(&mut self) {
+        self.orchestrator.kill().unwrap();
+        self.orchestrator.wait().unwrap();
+        self.orchestrator = daemon("orchestratord", &self.config, self.folder.path());
+        self.wait_ready();
+    }
+
+    /// A task's events after the one that was seen last.
+    pub(crate) fn follow(&self, task: &str, last: u64) -> Events {
+        let url = format!("{}/v1/tasks/{task}/stream?after={last}", self.url);
+        let response = self.agent.get(url).call().unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        Events { lines: BufReader::new(response.into_body().into_reader()) }
     }
 
     pub(crate) fn manager_answers(&self) -> bool {
@@ -228,17 +246,19 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn next(&mut self) -> Option<Event> {
-        let mut name = String::new();
+        let (mut id, mut name) = (None, String::new());
         loop {
             let mut line = String::new();
             if self.lines.read_line(&mut line).ok()? == 0 {
                 return None;
             }
             let line = line.trim_end();
-            if let Some(value) = line.strip_prefix("event: ") {
+            if let Some(value) = line.strip_prefix("id: ") {
+                id = value.parse().ok();
+            } else if let Some(value) = line.strip_prefix("event: ") {
                 value.clone_into(&mut name);
             } else if let Some(value) = line.strip_prefix("data: ") {
-                return Some(Event { name, data: serde_json::from_str(value).unwrap() });
+                return Some(Event { id, name, data: serde_json::from_str(value).unwrap() });
             }
         }
     }
