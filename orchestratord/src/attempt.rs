@@ -30,7 +30,7 @@ pub(crate) struct AttemptConfig {
     wall: Duration,
     idle: Duration,
     first_token: Duration,
-    release_timeout: Duration,
+    pub(crate) release_timeout: Duration,
 }
 
 impl AttemptConfig {

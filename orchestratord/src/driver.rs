@@ -29,7 +29,7 @@ pub(crate) use handle::{Command, Handle, Leavings, QueuePicture, Submission, Sub
 
 use crate::attempt::AttemptConfig;
 use crate::clock::Clock;
-use crate::fleet::{Directory, FleetChange, FleetWatch};
+use crate::fleet::{Directory, FleetChange, FleetWatch, settle};
 use crate::journal::Outbox;
 use crate::task::{Finished, Store, TaskRecord};
 use crate::telemetry::Telemetry;
@@ -232,6 +232,13 @@ impl Driver {
                 self.count_swap(*replica, status);
             }
             self.apply(event);
+        }
+        for (replica, entry) in self.directory.start_settling() {
+            let (handle, limit) = (self.handle.clone(), self.attempts.release_timeout);
+            self.tracker.spawn(async move {
+                settle(entry.adapter.as_ref(), limit).await;
+                handle.send(Command::Fleet(FleetChange::Settled { replica })).await;
+            });
         }
         self.positions_due.get_or_insert(Instant::now());
     }

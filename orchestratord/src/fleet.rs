@@ -4,9 +4,10 @@
 
 mod command;
 mod follow;
+mod settle;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use adapter_api::{Adapter, Features};
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 pub(crate) use command::Commander;
 pub(crate) use follow::follow;
+pub(crate) use settle::settle;
 pub(crate) use view::{DeviceView, Fleet, FleetWatch, Model, NotResolved, PoolView};
 
 use crate::telemetry::{Latencies, ReplicaSeries, Telemetry};
@@ -50,6 +52,10 @@ pub(crate) enum FleetChange {
     /// Three heartbeats are missing.
     Lost {
         manager: usize,
+    },
+    /// Nothing of an earlier life of ours runs on the replica any more.
+    Settled {
+        replica: ReplicaId,
     },
 }
 
@@ -97,6 +103,11 @@ pub(crate) struct Directory {
     /// unloaded again is one whose load has failed.
     told: HashMap<ReplicaId, (ReplicaStatus, Footprint)>,
     told_of_devices: HashMap<DeviceId, u64>,
+    /// Replicas on which an earlier life ran something, by pool and name: their engines may not have
+    /// noticed yet that nobody reads it.
+    unsettled: BTreeSet<(String, String)>,
+    /// Those that are being asked.
+    settling: BTreeSet<ReplicaId>,
     /// Of models on demand that do not say otherwise.
     idle_ttl: Option<Micros>,
     published: watch::Sender<Arc<Fleet>>,
@@ -131,6 +142,8 @@ impl Directory {
             device_ids: BTreeMap::new(),
             told: HashMap::new(),
             told_of_devices: HashMap::new(),
+            unsettled: BTreeSet::new(),
+            settling: BTreeSet::new(),
             idle_ttl: span(idle_ttl_ms),
             entries: HashMap::new(),
             published: watch::Sender::new(Arc::default()),
@@ -159,6 +172,7 @@ impl Directory {
             }
             FleetChange::Interrupted { manager } => self.lose(manager, Contact::Interrupted),
             FleetChange::Lost { manager } => self.lose(manager, Contact::Lost),
+            FleetChange::Settled { replica } => self.settled(replica),
         };
         let fleet = self.fleet();
         self.published.send_replace(Arc::new(fleet));
@@ -237,6 +251,7 @@ impl Directory {
             // A replica that has not told where it is cannot be sent anything, whatever it says.
             let availability = match availability(contact, pool, replica) {
                 Availability::Ready if !self.entries.contains_key(&id) => Availability::Coming,
+                Availability::Ready if self.is_unsettled(pool, replica) => Availability::Coming,
                 other => other,
             };
             let status = ReplicaStatus {

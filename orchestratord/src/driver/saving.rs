@@ -30,7 +30,13 @@ impl Driver {
         self.next_task = past.last_task.0;
         let mut tasks = Vec::with_capacity(past.open.len());
         for record in past.open {
-            let standing = record.lock().progress.standing.clone();
+            let standing = {
+                let mut stream = record.lock();
+                if let Some(ran) = stream.progress.placement.take() {
+                    self.directory.unsettle(&ran.pool_id, &ran.replica_id);
+                }
+                stream.progress.standing.clone()
+            };
             tasks.push(SavedTask { spec: spec(&record), admitted: record.admitted, standing });
             if record.job.cancel_on_disconnect {
                 // Whoever read it may come back.

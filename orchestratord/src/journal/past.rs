@@ -159,7 +159,7 @@ pub(super) fn revive(
             None => State::Queued,
         },
         attempt: task.attempt,
-        placement: task.placement.filter(|_| stored.ended_at_ms.is_some()).map(Arc::new),
+        placement: task.placement.map(Arc::new),
         queue_position: state.queue_position,
         predicted_start_ms: state.predicted_start_ms,
         predicted_start_p90_ms: state.predicted_start_p90_ms,

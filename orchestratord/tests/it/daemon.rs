@@ -15,7 +15,7 @@ use crate::rig::wait_until;
 
 /// What stays: engines, their manager, the configuration and the journal.
 pub(crate) struct World {
-    _sims: Vec<SimProcess>,
+    sims: Vec<SimProcess>,
     folder: TempDir,
     _manager: Manager,
 }
@@ -39,7 +39,7 @@ impl World {
         let (sims, pools): (Vec<_>, Vec<_>) = subjects.unzip();
         let manager = Manager::start(pools);
         let folder = TempDir::new().unwrap();
-        let world = Self { _sims: sims, folder, _manager: manager };
+        let world = Self { sims, folder, _manager: manager };
         let text = format!(
             "bind: ['127.0.0.1:0']\npool_managers: [{{url: '{}'}}]\n\
              journal: {{data_dir: '{}'}}\n{config}",
@@ -52,6 +52,16 @@ impl World {
 
     pub(crate) fn journal(&self) -> PathBuf {
         self.folder.path().join("journal")
+    }
+
+    /// Occupies a slot of the first engine, past the daemon, until it is dropped.
+    pub(crate) fn occupy(&self) -> Box<dyn BufRead> {
+        let url = format!("{}/completion", self.sims[0].base_url());
+        let body = r#"{"prompt":"[[sim:hang_after=1]]","stream":true}"#;
+        let answer = ureq::post(&url).send(body).unwrap();
+        let mut reader = BufReader::new(answer.into_body().into_reader());
+        reader.read_line(&mut String::new()).unwrap();
+        Box::new(reader)
     }
 
     fn config(&self) -> PathBuf {

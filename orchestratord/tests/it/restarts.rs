@@ -1,10 +1,12 @@
 //! Nothing accepted is lost: the daemon is killed, and its next life goes on.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::client::{Event, names, numbers, text};
 use crate::daemon::{Life, World};
-use crate::rig::wait_until;
+use crate::rig::{pause, wait_until};
 
 /// Two milliseconds for a token.
 const SLOW: &[&str] = &["--decode-us-per-token", "2000"];
@@ -231,4 +233,24 @@ fn on_a_full_disk_streams_end_and_nothing_is_admitted_until_there_is_room() {
     assert_eq!(after(&life, &cut, last), seen);
     assert_eq!(life.client.json(&format!("/v1/tasks/{cut}"))["state"], "failed");
     assert_eq!(text(&life.client.stream(&before)), numbers(3));
+}
+
+// ORCH-3019, ORCH-4001
+#[test]
+fn a_slot_counts_as_busy_until_the_engine_is_done_with_what_an_earlier_life_started() {
+    let world = World::new(&[1], SLOW, "");
+    let life = world.start();
+    let task = life.client.submit(r#"{"prompt":"a","max_tokens":300}"#);
+    life.client.read(&task).until("token");
+    life.kill();
+    // The engine is slow to notice: as good as another sequence that it works on.
+    let leftover = world.occupy();
+    let life = world.start();
+    let state = || life.client.json(&format!("/v1/tasks/{task}"))["state"].clone();
+    for _ in 0..20 {
+        assert_eq!(state(), "queued");
+        pause(Duration::from_millis(20));
+    }
+    drop(leftover);
+    assert_eq!(text(&life.client.stream(&task)), numbers(300));
 }
