@@ -4,10 +4,11 @@ use anyhow::{Context, anyhow};
 use api_types::{DrainRequest, ErrorEnvelope};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
+use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 use uuid::Uuid;
 
+#[derive(Clone)]
 pub(crate) struct Client {
     agent: Agent,
     url: String,
@@ -31,11 +32,30 @@ impl Client {
 
     /// A GET whose body the caller reads.
     pub(crate) fn open(&self, path: &str, accept: &str) -> anyhow::Result<Response<Body>> {
+        self.checked(self.sent(path, accept))
+    }
+
+    /// As [`Self::open`]; the inner error: nobody answers, or only for a moment not.
+    pub(crate) fn try_open(
+        &self,
+        path: &str,
+        accept: &str,
+    ) -> anyhow::Result<Result<Response<Body>, ureq::Error>> {
+        match self.sent(path, accept) {
+            Ok(response) if response.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                Ok(Err(ureq::Error::StatusCode(response.status().as_u16())))
+            }
+            Ok(response) => self.checked(Ok(response)).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn sent(&self, path: &str, accept: &str) -> Result<Response<Body>, ureq::Error> {
         let mut request = self.agent.get(format!("{}{path}", self.url)).header("accept", accept);
         if let Some(bearer) = &self.bearer {
             request = request.header("authorization", bearer);
         }
-        self.checked(request.call())
+        request.call()
     }
 
     pub(crate) fn post(

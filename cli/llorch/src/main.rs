@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use uuid::Uuid;
 
 use crate::client::Client;
+use crate::stream::Shown;
 
 /// Talks to an orchestratord.
 #[derive(Parser)]
@@ -85,7 +86,9 @@ fn main() -> ExitCode {
     let client = Client::new(&arguments.url, arguments.key.as_deref());
     let done = match arguments.command {
         Command::Submit(submit) => submit::run(&client, submit),
-        Command::Stream { task, after, raw } => stream::follow(&client, task, after, raw),
+        Command::Stream { task, after, raw } => {
+            stream::follow(&client, task, after, Shown { raw, timings: false })
+        }
         Command::Cancel { task } => client.cancel(task),
         Command::Pools => tables::pools(&client),
         Command::Reload { pool, model } => client.reload(&pool, model),
@@ -96,6 +99,9 @@ fn main() -> ExitCode {
         Command::Queue => tables::queue(&client),
         Command::Key { command: KeyCommand::New } => keys::new(),
     };
+    if let Some(code) = submit::interrupted() {
+        return code;
+    }
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

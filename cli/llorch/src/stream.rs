@@ -1,9 +1,10 @@
 //! Reads a task's events and prints the answer as it comes.
 
 use std::io::{BufRead, BufReader, Write};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use api_types::{Disconnected, End, ErrorEnvelope, Queued, Token};
+use anyhow::ensure;
+use api_types::{End, ErrorEnvelope, Queued, Token};
 use ureq::Body;
 use uuid::Uuid;
 
@@ -15,31 +16,99 @@ pub(crate) struct Shown {
     pub(crate) timings: bool,
 }
 
-pub(crate) fn follow(client: &Client, task: Uuid, after: u64, raw: bool) -> anyhow::Result<()> {
-    let path = format!("/v1/tasks/{task}/stream?after={after}");
-    let response = client.open(&path, "text/event-stream")?;
-    print(response.into_body(), Shown { raw, timings: false })
+/// How long a server may be away that was there before, and the pauses between looks.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Follows a task to its end, over broken connections and restarts of the server.
+///
+/// # Errors
+/// An `error` event, an answer that is one, and a server that stays away.
+pub(crate) fn follow(client: &Client, task: Uuid, after: u64, shown: Shown) -> anyhow::Result<()> {
+    let mut reader = Reader { shown, last: after };
+    let response = client.open(&reader.path(task), EVENTS)?;
+    reader.read_on(client, task, response.into_body())
 }
 
-/// Returns at `end`; an `error` event, or a stream that just stops, is an error.
-pub(crate) fn print(body: Body, shown: Shown) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let mut event = String::new();
-    for line in BufReader::new(body.into_reader()).lines() {
-        let line = line.context("the stream broke off")?;
-        if shown.raw {
-            writeln!(out, "{line}")?;
-            out.flush()?;
-        }
-        if let Some(name) = line.strip_prefix("event: ") {
-            name.clone_into(&mut event);
-        } else if let Some(data) = line.strip_prefix("data: ")
-            && handle(&event, data, shown, &mut out)?
-        {
-            return Ok(());
+/// As [`follow`], of which `body` is the beginning.
+///
+/// # Errors
+/// As of [`follow`].
+pub(crate) fn print(client: &Client, task: Uuid, body: Body, shown: Shown) -> anyhow::Result<()> {
+    Reader { shown, last: 0 }.read_on(client, task, body)
+}
+
+const EVENTS: &str = "text/event-stream";
+
+struct Reader {
+    shown: Shown,
+    /// Id of the last event that was seen.
+    last: u64,
+}
+
+impl Reader {
+    fn path(&self, task: Uuid) -> String {
+        format!("/v1/tasks/{task}/stream?after={}", self.last)
+    }
+
+    fn read_on(&mut self, client: &Client, task: Uuid, body: Body) -> anyhow::Result<()> {
+        let mut body = Some(body);
+        let (mut since, mut pause) = (Instant::now(), PAUSE_FIRST);
+        loop {
+            if let Some(body) = body.take() {
+                let before = self.last;
+                if self.read(body)? {
+                    return Ok(());
+                }
+                if before < self.last {
+                    (since, pause) = (Instant::now(), PAUSE_FIRST);
+                }
+            }
+            ensure!(
+                since.elapsed() < PATIENCE,
+                "the connection broke and the server did not come back; `llorch stream --after {} \
+                 {task}` goes on",
+                self.last
+            );
+            wait(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+            body = match client.try_open(&self.path(task), EVENTS)? {
+                Ok(response) => Some(response.into_body()),
+                Err(_away) => None,
+            };
         }
     }
-    bail!("the stream ended without a last event")
+
+    /// True after the last event, false if the stream broke off before.
+    fn read(&mut self, body: Body) -> anyhow::Result<bool> {
+        let shown = self.shown;
+        let mut out = std::io::stdout().lock();
+        let (mut id, mut event) = (None, String::new());
+        for line in BufReader::new(body.into_reader()).lines() {
+            let Ok(line) = line else { return Ok(false) };
+            if shown.raw {
+                writeln!(out, "{line}")?;
+                out.flush()?;
+            }
+            if let Some(number) = line.strip_prefix("id: ") {
+                id = number.parse().ok();
+            } else if let Some(name) = line.strip_prefix("event: ") {
+                name.clone_into(&mut event);
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                if handle(&event, data, shown, &mut out)? {
+                    return Ok(true);
+                }
+                self.last = id.take().unwrap_or(self.last);
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
+fn wait(pause: Duration) {
+    std::thread::sleep(pause);
 }
 
 /// True after the last event.
@@ -65,10 +134,7 @@ fn handle(event: &str, data: &str, shown: Shown, out: &mut impl Write) -> anyhow
             let error: ErrorEnvelope = serde_json::from_str(data)?;
             return Err(told(&error));
         }
-        "disconnected" => {
-            let it: Disconnected = serde_json::from_str(data)?;
-            bail!("the server closed the stream ({:?}); the task goes on", it.reason);
-        }
+        // `disconnected` is followed by the end of the connection.
         _ => {}
     }
     Ok(false)

@@ -1,10 +1,15 @@
 //! `llorch submit`.
 
 use std::io::Read;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::{Context, ensure};
 use api_types::{Admission, ChatMessage, Priority, PromptInput, Sampling, TaskRequest};
 use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use uuid::Uuid;
 
 use crate::client::Client;
 use crate::stream::{self, Shown};
@@ -47,7 +52,8 @@ pub(crate) struct Submit {
 
 pub(crate) fn run(client: &Client, submit: Submit) -> anyhow::Result<()> {
     let (detach, shown) = (submit.detach, Shown { raw: submit.raw, timings: submit.timings });
-    let request = request(submit)?;
+    let task = Uuid::new_v4();
+    let request = TaskRequest { task_id: Some(task), ..request(submit)? };
     if detach {
         let mut response = client.post("/v1/tasks", "application/json", &request)?;
         let admission: Admission =
@@ -56,7 +62,38 @@ pub(crate) fn run(client: &Client, submit: Submit) -> anyhow::Result<()> {
         return Ok(());
     }
     let response = client.post("/v1/tasks", "text/event-stream", &request)?;
-    stream::print(response.into_body(), shown)
+    cancel_on_interrupt(client, task)?;
+    stream::print(client, task, response.into_body(), shown)
+}
+
+/// The signal that came, or 0.
+static INTERRUPTED: AtomicI32 = AtomicI32::new(0);
+
+/// How a program that was interrupted exits: 128 and the signal, as shells tell it.
+pub(crate) fn interrupted() -> Option<ExitCode> {
+    let signal = u8::try_from(INTERRUPTED.load(Ordering::Relaxed)).ok().filter(|it| *it != 0)?;
+    Some(ExitCode::from(128 + signal))
+}
+
+/// Ctrl-C: the user wants it over now, and not after the grace that a broken connection has. The
+/// stream's own end ends the program, unless nobody can be told.
+fn cancel_on_interrupt(client: &Client, task: Uuid) -> anyhow::Result<()> {
+    let client = client.clone();
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("handling Ctrl-C")?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            INTERRUPTED.store(signal, Ordering::Relaxed);
+            if client.cancel(task).is_err() {
+                leave(128 + signal);
+            }
+        }
+    });
+    Ok(())
+}
+
+#[expect(clippy::exit, reason = "the main thread waits for a server that is gone")]
+fn leave(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 fn request(submit: Submit) -> anyhow::Result<TaskRequest> {
@@ -77,8 +114,6 @@ fn request(submit: Submit) -> anyhow::Result<TaskRequest> {
             .map(|it| Sampling { temperature: Some(it), ..Sampling::default() }),
         stop: (!submit.stop.is_empty()).then_some(submit.stop),
         priority: if submit.batch { Priority::Batch } else { Priority::Interactive },
-        // Ctrl-C closes the connection: the user wants it over now.
-        disconnect_grace_ms: (!submit.detach).then_some(0),
         ..TaskRequest::default()
     };
     if submit.chat || submit.system.is_some() {

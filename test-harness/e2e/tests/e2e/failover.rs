@@ -2,10 +2,13 @@
 //!
 //! The weights are f16: with them prefill and decode round alike, with q8_0 they do not always.
 
+use std::io::Read;
+use std::process::{Command, Stdio};
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::stack::{Events, Stack, pool, root, signal, wait_until};
+use crate::stack::{Events, Stack, pool, program, root, signal, wait_until};
 
 /// Prompts are tried until one is interrupted in its midst: the tiny model may end early.
 const PROMPTS: [&str; 4] = ["In the beginning", "And the LORD said", "Now it came", "Blessed"];
@@ -98,4 +101,31 @@ fn a_killed_engine_changes_no_byte_of_an_answer() {
 #[test]
 fn a_killed_daemon_changes_no_byte_of_an_answer() {
     compare(Stack::restart_orchestrator);
+}
+
+// ORCH-4002, ORCH-2003
+#[test]
+fn llorch_goes_on_by_itself_and_ctrl_c_ends_the_task() {
+    let mut stack = stack();
+    let arguments = ["submit", "--temperature", "0", "--max-tokens", "900", PROMPTS[0]];
+    let llorch = |stack: &Stack| {
+        let mut command = Command::new(program("llorch"));
+        command.args(["--url", &stack.url]).args(arguments).stdout(Stdio::piped());
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let expected = llorch(&stack).wait_with_output().unwrap().stdout;
+    let mut reading = llorch(&stack);
+    let mut text = vec![0; 40];
+    reading.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
+    stack.restart_orchestrator();
+    let rest = reading.wait_with_output().unwrap();
+    assert!(rest.status.success(), "{rest:?}");
+    text.extend(rest.stdout);
+    assert_eq!(String::from_utf8(text), String::from_utf8(expected));
+    let mut reading = llorch(&stack);
+    reading.stdout.as_mut().unwrap().read_exact(&mut [0; 40]).unwrap();
+    signal(reading.id().cast_signed(), Signal::INT);
+    assert_eq!(reading.wait().unwrap().code(), Some(130));
+    let newest = || stack.get("/v1/tasks?limit=1").unwrap()["tasks"][0]["state"].clone();
+    assert_eq!(newest(), "cancelled");
 }
