@@ -8,6 +8,7 @@ mod api;
 mod app;
 mod attempt;
 mod clock;
+mod crash;
 mod driver;
 mod fleet;
 mod journal;

@@ -10,6 +10,7 @@ use api_types::{FinishReason, Resumed, ResumedDeterminism, Started};
 use tokio::time::{Instant, Sleep};
 
 use super::{Attempt, Failure, Outcome, millis};
+use crate::crash::{self, Point};
 use crate::driver::close_with_end;
 use crate::task::Stream;
 use crate::telemetry::Telemetry;
@@ -96,6 +97,7 @@ impl<'a> Relay<'a> {
                 }
             }
         });
+        crash::here(if finished.is_some() { Point::Closed } else { Point::Relayed });
         self.events = events;
         self.events.clear();
         self.attempt.series().tokens_out.inc_by(tokens);

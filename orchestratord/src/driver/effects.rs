@@ -15,6 +15,7 @@ use super::explain::reason;
 use super::{Command, Driver, Submission, SubmitReply};
 use crate::attempt::{self, Attempt, Kept};
 use crate::clock::micros;
+use crate::crash::{self, Point};
 use crate::task::{Caller, State, TaskRecord};
 
 /// For an engine to become idle that nothing of ours runs on; then the plan is made anew.
@@ -99,6 +100,7 @@ impl Driver {
             stream.progress.predicted_start_ms = predicted_ms;
             stream.move_up(position, predicted_ms, reason, load);
         });
+        crash::here(Point::Admitted);
         self.store.insert(Arc::clone(record));
         self.save_admitted(record);
         self.telemetry.enqueued(record, self.directory.engine_of(record.job.model));
@@ -161,6 +163,7 @@ impl Driver {
         if self.is_for_next_life(&record) {
             return;
         }
+        crash::here(Point::Dispatched);
         let kept = kept(&record);
         if 0 < kept.tokens && !record.job.is_resumable() {
             self.cannot_go_on(&record, run);

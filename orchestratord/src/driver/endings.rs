@@ -7,6 +7,7 @@ use orchestrator_core::{Ending, Event, Micros, QuotaKind, RejectReason, TaskId};
 use tokio::time::Instant;
 
 use super::Driver;
+use crate::crash::{self, Point};
 use crate::task::{State, Stream, TaskRecord};
 use crate::wire::envelope;
 
@@ -14,9 +15,13 @@ impl Driver {
     /// Closes the stream, unless the attempt did, and lets go of the task.
     pub(super) fn ended(&mut self, task: TaskId, ending: Ending) {
         let record = self.open.remove(&task).expect("only an open task ends");
+        crash::here(Point::Ended);
         match ending {
             Ending::Completed | Ending::Failed => {}
-            Ending::Cancelled => close_cancelled(&record),
+            Ending::Cancelled => {
+                crash::here(Point::Cancelled);
+                close_cancelled(&record);
+            }
             Ending::Dropped => self.close_with(
                 &record,
                 ErrorCode::QueueFullDropLru,

@@ -15,6 +15,7 @@ use orchestrator_core::Event;
 use super::documents::{PoolsDoc, RequestDoc, StateDoc};
 use super::{Message, Outbox, task_no};
 use crate::clock::Clock;
+use crate::crash::{self, Point};
 use crate::driver::{Command, Handle};
 use crate::fleet::FleetWatch;
 use crate::task::{Stored, TaskRecord, Unwritten};
@@ -152,8 +153,10 @@ impl Writer {
     }
 
     fn commit(&mut self, writes: &[Write]) -> Result<(), JournalError> {
+        crash::here(Point::BeforeCommit);
         let started = Instant::now();
         self.journal.commit(writes)?;
+        crash::here(Point::AfterCommit);
         self.config.telemetry.committed(started.elapsed());
         self.values.clear();
         self.late.clear();

@@ -80,6 +80,12 @@ impl Client {
         answer(("POST", path, Some(body)), request.send(body).unwrap())
     }
 
+    /// The status of the answer, if one came.
+    pub(crate) fn try_post(&self, path: &str, body: &str) -> Option<u16> {
+        let request = self.agent.post(self.url(path)).header("content-type", "application/json");
+        request.send(body).ok().map(|it| it.status().as_u16())
+    }
+
     /// Submits, expecting admission; returns the task's id.
     pub(crate) fn submit(&self, body: &str) -> String {
         let answer = self.post("/v1/tasks", body, &[]);

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use conformance::Subject;
 use engine_sim::SimProcess;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::manager::{Manager, pool};
-use crate::rig::wait_until;
+use crate::rig::{pause, wait_until};
 
 /// What stays: engines, their manager, the configuration and the journal.
 pub(crate) struct World {
@@ -106,6 +107,18 @@ impl Life {
     pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+
+    /// Within 10 s, by itself.
+    pub(crate) fn died(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if self.process.try_wait().unwrap().is_some() {
+                return true;
+            }
+            pause(Duration::from_millis(5));
+        }
+        false
     }
 
     /// SIGTERM; returns the exit code.

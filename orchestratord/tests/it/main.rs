@@ -6,6 +6,7 @@ mod admission;
 mod cancel;
 mod client;
 mod contract;
+mod crashes;
 mod daemon;
 mod errors;
 mod explain;
