@@ -38,7 +38,9 @@ pub(crate) struct Valid {
     pub(crate) id: Uuid,
     /// With every default that does not depend on the fleet.
     pub(crate) request: TaskRequest,
-    /// The caller has chosen it.
+    /// The caller has chosen the id.
+    pub(crate) id_named: bool,
+    /// The caller has chosen the seed.
     pub(crate) seed_named: bool,
     /// The stream is asked for in the same request.
     pub(crate) streams: bool,

@@ -89,8 +89,9 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         telemetry: Arc::clone(&telemetry),
     };
     let writing = opened.zip(outbox.clone().zip(inbox));
-    let (archive, writing) =
-        writing.map(|(opened, box_)| opened.start(box_, writer, Arc::clone(&tenants))).unzip();
+    let (archive, writing) = writing
+        .map(|(opened, box_)| opened.start(box_, writer, Arc::clone(&tenants), &tracker))
+        .unzip();
     let app = App::new(Shared {
         driver: handle.clone(),
         fleet: driver.fleet(),

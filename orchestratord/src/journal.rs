@@ -7,6 +7,7 @@
 mod archive;
 mod documents;
 mod past;
+mod show;
 mod writer;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use config_schema::{Durability, JournalConfig};
 use journal::{Journal, JournalError, JournalReader};
 use orchestrator_core::TaskId;
 use serde::Serialize;
+use tokio_util::task::TaskTracker;
 
 pub(crate) use archive::Archive;
 pub(crate) use documents::{COUNTERS, CountersDoc, Names, QUOTA, QuotaDoc};
@@ -147,10 +149,13 @@ impl Opened {
         (outbox, inbox): (Outbox, Inbox),
         config: WriterConfig,
         tenants: Arc<Tenants>,
+        tracker: &TaskTracker,
     ) -> (Archive, Writing) {
         let back = (config.driver.leavings(), outbox.clone());
         let archive = Archive::new(self.reader, tenants, config.clock, back);
-        let writer = Writer::new(self.journal, inbox, config);
+        let (shows, shower) = show::shows();
+        tracker.spawn(shower.run());
+        let writer = Writer::new(self.journal, inbox, shows, config);
         let thread = std::thread::Builder::new().name("journal".into());
         let thread =
             thread.spawn(|| writer.run()).expect("a process that starts has a thread left");

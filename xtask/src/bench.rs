@@ -18,6 +18,9 @@ pub(crate) enum Bench {
         /// Only these profiles: idle, a, b, c, d, disconnect.
         #[arg(long)]
         profiles: Option<String>,
+        /// What the relay's tasks survive: memory, process (the default), disk.
+        #[arg(long)]
+        durability: Option<String>,
     },
     /// CPU time and allocations of each engine's adapter, by token.
     Adapters {
@@ -35,7 +38,9 @@ pub(crate) enum Bench {
 
 pub(crate) fn run_bench(bench: &Bench) -> anyhow::Result<ExitCode> {
     match bench {
-        Bench::Relay { json, profiles } => relay(json.as_deref(), profiles.as_deref()),
+        Bench::Relay { json, profiles, durability } => {
+            relay(json.as_deref(), profiles.as_deref(), durability.as_deref())
+        }
         Bench::Adapters { json } => adapters(json.as_deref()),
         Bench::Scheduler { json } => scheduler(json.as_deref()),
     }
@@ -59,7 +64,11 @@ fn scheduler(json: Option<&Path>) -> anyhow::Result<ExitCode> {
     exit_code(&mut command)
 }
 
-fn relay(json: Option<&Path>, profiles: Option<&str>) -> anyhow::Result<ExitCode> {
+fn relay(
+    json: Option<&Path>,
+    profiles: Option<&str>,
+    durability: Option<&str>,
+) -> anyhow::Result<ExitCode> {
     let packages = ["bench", "engine-sim", "orchestratord", "pool-managerd"];
     let named = packages.iter().flat_map(|it| ["-p", it]);
     run(cargo(&["build", "--release"]).args(named))?;
@@ -69,6 +78,9 @@ fn relay(json: Option<&Path>, profiles: Option<&str>) -> anyhow::Result<ExitCode
     }
     if let Some(profiles) = profiles {
         command.args(["--profiles", profiles]);
+    }
+    if let Some(durability) = durability {
+        command.args(["--durability", durability]);
     }
     exit_code(&mut command)
 }

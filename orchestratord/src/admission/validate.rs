@@ -67,13 +67,14 @@ pub(crate) fn validate(mut request: TaskRequest, streams: bool) -> Result<Valid,
     if !found.0.is_empty() {
         return Err(Refusal::invalid(found.0));
     }
+    let id_named = request.task_id.is_some();
     let id = request.task_id.unwrap_or_else(Uuid::new_v4);
     let seed_named = request.seed.is_some();
     let seed = request.seed.unwrap_or_else(|| seed_of(id));
     request.task_id = Some(id);
     request.seed = Some(seed);
     request.sampler_profile_version.get_or_insert_with(|| SAMPLER_PROFILE.into());
-    Ok(Valid { id, request, seed_named, streams })
+    Ok(Valid { id, request, id_named, seed_named, streams })
 }
 
 struct Findings(Vec<Detail>);

@@ -49,7 +49,10 @@ pub(super) async fn create(
     let streams = wants_stream(&headers);
     let valid = validate(parse(&body)?, streams)?;
     drop(body);
-    if let Some(known) = look_up(&app, &tenant, valid.id).await? {
+    // Nobody has submitted an id before that was made just now.
+    if valid.id_named
+        && let Some(known) = look_up(&app, &tenant, valid.id).await?
+    {
         // A repetition is answered even if the fleet could not take the task now.
         return if known.job.canonical == valid.request {
             Ok(answer(&app, known, streams, None).await)

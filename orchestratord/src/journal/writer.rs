@@ -13,6 +13,7 @@ use journal::{Admitted, Journal, JournalError, Retention, Swept, Write};
 use orchestrator_core::Event;
 
 use super::documents::{PoolsDoc, RequestDoc, StateDoc};
+use super::show::Shows;
 use super::{Message, Outbox, task_no};
 use crate::clock::Clock;
 use crate::crash::{self, Point};
@@ -24,6 +25,11 @@ use crate::wire::envelope;
 
 /// Messages that become one commit at most.
 const BATCH: usize = 1_024;
+/// Commits come no closer than this to each other on average, once a burst of them is used up: under
+/// load several tokens share one, and a stream alone waits for none. A commit of one token takes
+/// several times the processor time of a token in a commit of ten.
+const COMMIT_EVERY: Duration = Duration::from_millis(2);
+const BURST: Duration = Duration::from_millis(64);
 /// How long streams wait for room to be written before they end.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY_EVERY: Duration = Duration::from_millis(50);
@@ -53,7 +59,10 @@ pub(crate) struct Writer {
     late: Vec<Write>,
     /// Since when nothing could be written.
     failing: Option<Instant>,
+    shows: Shows,
     swept: Instant,
+    /// When the burst of commits is whole again.
+    paced: Instant,
 }
 
 /// One commit, and whom it concerns.
@@ -79,17 +88,26 @@ pub(crate) fn outbox() -> (Outbox, Inbox) {
 }
 
 impl Writer {
-    pub(crate) fn new(journal: Box<dyn Journal>, inbox: Inbox, config: WriterConfig) -> Self {
+    pub(crate) fn new(
+        journal: Box<dyn Journal>,
+        inbox: Inbox,
+        shows: Shows,
+        config: WriterConfig,
+    ) -> Self {
         let Inbox { inbox, full } = inbox;
-        let (values, late, swept) = (BTreeMap::new(), Vec::new(), Instant::now());
-        Self { journal, inbox, full, config, values, late, failing: None, swept }
+        let (values, late, now) = (BTreeMap::new(), Vec::new(), Instant::now());
+        let (swept, paced, failing) = (now, now, None);
+        Self { journal, inbox, full, config, values, late, failing, shows, swept, paced }
     }
 
     /// Runs until [`Outbox::stop`], or until every outbox is gone.
     pub(crate) fn run(mut self) {
         loop {
             let batch = match self.inbox.recv_timeout(SWEEP_EVERY) {
-                Ok(first) => self.gather(first),
+                Ok(first) => {
+                    self.pace();
+                    self.gather(first)
+                }
                 Err(RecvTimeoutError::Timeout) => Batch::default(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -102,6 +120,16 @@ impl Writer {
                 self.sweep();
             }
         }
+    }
+
+    /// Waits until the next commit may come (the generic cell rate algorithm, ITU-T I.371).
+    fn pace(&mut self) {
+        let now = Instant::now();
+        let wait = self.paced.saturating_duration_since(now).saturating_sub(BURST);
+        if !wait.is_zero() {
+            pause(wait);
+        }
+        self.paced = self.paced.max(now) + COMMIT_EVERY;
     }
 
     /// Whatever has arrived is one commit.
@@ -145,11 +173,11 @@ impl Writer {
                         self.give_up(records);
                         return;
                     }
-                    pause();
+                    pause(RETRY_EVERY);
                 }
             }
         }
-        records.iter().for_each(|(record, last)| record.written(*last));
+        self.shows.written(records);
     }
 
     fn commit(&mut self, writes: &[Write]) -> Result<(), JournalError> {
@@ -180,6 +208,7 @@ impl Writer {
     /// New tasks are refused, and streams end: with what their engines said where they were through,
     /// else with an error. There is room set aside for that.
     fn give_up(&mut self, records: Vec<(Arc<TaskRecord>, u64)>) {
+        self.shows.flush();
         let mut ends = Batch::default();
         let mut seen = BTreeSet::new();
         for (record, _) in records {
@@ -212,7 +241,8 @@ impl Writer {
             tracing::error!(%error, tasks = ends.records.len(), "ends of tasks could not be written yet");
             self.late.append(&mut ends.writes);
         }
-        ends.records.iter().for_each(|(record, last)| record.written(*last));
+        self.shows.written(ends.records);
+        self.shows.flush();
     }
 
     fn sweep(&mut self) {
@@ -296,6 +326,6 @@ fn json(document: &impl serde::Serialize) -> Bytes {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, which nothing else waits for")]
-fn pause() {
-    std::thread::sleep(RETRY_EVERY);
+fn pause(span: Duration) {
+    std::thread::sleep(span);
 }
