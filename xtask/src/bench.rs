@@ -15,7 +15,7 @@ pub(crate) enum Bench {
         /// Where the figures go, beside the table.
         #[arg(long)]
         json: Option<PathBuf>,
-        /// Only these profiles: idle, a, b, c, d, disconnect.
+        /// Only these profiles: idle, a, b, c, d, disconnect, restart.
         #[arg(long)]
         profiles: Option<String>,
         /// What the relay's tasks survive: memory, process (the default), disk.

@@ -5,6 +5,7 @@
 mod client;
 mod figures;
 mod load;
+mod restart;
 mod stack;
 
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ struct Arguments {
     /// Streams of profile D.
     #[arg(long, default_value_t = 5_000)]
     streams: usize,
+    /// Tasks that wait in profile restart.
+    #[arg(long, default_value_t = 100_000)]
+    queued: usize,
     /// What the tasks of the relay survive.
     #[arg(long, value_enum, default_value_t = Durability::Process)]
     durability: Durability,
@@ -45,6 +49,7 @@ enum Profile {
     C,
     D,
     Disconnect,
+    Restart,
 }
 
 /// As the configuration names them.
@@ -91,6 +96,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<Figures> {
     if asked(Profile::C) {
         let stack = Stack::start(256, 20_000, arguments.durability).await?;
         load::c(&stack, plan, &mut figures).await?;
+    }
+    if asked(Profile::Restart) {
+        let mut stack = Stack::start(1, 2_000_000, Durability::Process).await?;
+        restart::restart(&mut stack, arguments.queued, &mut figures).await?;
     }
     if asked(Profile::D) {
         let stack = Stack::start(arguments.streams + 8, 2_000_000, arguments.durability).await?;

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use serde_json::json;
+use memchr::memmem;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,6 +23,7 @@ pub(crate) struct Stack {
     pub(crate) listening_ms: f64,
     orchestrator: Process,
     _others: [Process; 2],
+    config: PathBuf,
     _folder: TempDir,
 }
 
@@ -34,6 +36,9 @@ impl Drop for Process {
         let _reaped = self.0.wait();
     }
 }
+
+/// More than any profile queues.
+const QUEUE_CAPACITY: usize = 131_072;
 
 impl Stack {
     pub(crate) async fn start(
@@ -50,6 +55,7 @@ impl Stack {
             "bind": [relay_address],
             "pool_managers": [{"url": format!("http://{manager_address}")}],
             "log": {"level": "warn"},
+            "queue": {"capacity": QUEUE_CAPACITY},
             "journal": {
                 "durability": format!("{durability:?}").to_lowercase(),
                 "data_dir": folder.path().join("journal"),
@@ -90,6 +96,7 @@ impl Stack {
             listening_ms,
             orchestrator,
             _others: [engine, manager],
+            config,
             _folder: folder,
         };
         while !get(relay_address, "/readyz").await?.contains("\"ready\":true") {
@@ -97,6 +104,18 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(stack)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill_orchestrator(&mut self) -> anyhow::Result<()> {
+        self.orchestrator.0.kill()?;
+        self.orchestrator.0.wait()?;
+        Ok(())
+    }
+
+    pub(crate) fn start_orchestrator(&mut self) -> anyhow::Result<()> {
+        self.orchestrator = daemon("orchestratord", &self.config)?;
+        Ok(())
     }
 
     /// CPU time that orchestratord has used, in seconds.
@@ -124,8 +143,41 @@ impl Stack {
     }
 }
 
+/// A keep-alive connection for calls that are answered at once.
+pub(crate) struct Caller(TcpStream);
+
+impl Caller {
+    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(Self(socket))
+    }
+
+    /// Posts `body` and returns the answer's.
+    pub(crate) async fn send(&mut self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let body = body.to_string();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.0.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        loop {
+            ensure!(self.0.read_buf(&mut answer).await? != 0, "the connection was closed");
+            let Some(at) = memmem::find(&answer, b"\r\n\r\n") else { continue };
+            let head = std::str::from_utf8(&answer[..at])?.to_ascii_lowercase();
+            let length = head.lines().find_map(|it| it.strip_prefix("content-length: "));
+            let length: usize = length.context("a length")?.trim().parse()?;
+            if at + 4 + length <= answer.len() {
+                return Ok(serde_json::from_slice(&answer[at + 4..])?);
+            }
+        }
+    }
+}
+
 /// The whole answer, head included.
-async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut socket = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await?;
