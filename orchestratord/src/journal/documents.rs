@@ -257,3 +257,6 @@ fn class(priority: Priority) -> Class {
         Priority::Batch => Class::Batch,
     }
 }
+
+#[cfg(test)]
+mod tests;
