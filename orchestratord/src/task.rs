@@ -249,6 +249,7 @@ impl TaskRecord {
         Task {
             text: (0 < task.usage.tokens_out).then(|| stream.log.text_shown()),
             result: self.is_computed().then(|| stream.log.result()).flatten(),
+            record: Some(Box::new(self.job.record())),
             ..task
         }
     }
@@ -292,6 +293,7 @@ impl TaskRecord {
             finish_reason: progress.finish_reason,
             text: None,
             result: None,
+            record: None,
             error: progress.error.as_deref().cloned(),
         }
     }

@@ -3,6 +3,7 @@
 
 mod client;
 mod keys;
+mod replay;
 mod stream;
 mod submit;
 mod tables;
@@ -66,6 +67,8 @@ enum Command {
         /// Id or alias of a model of its host, or the absolute path of a file there.
         model: Option<String>,
     },
+    /// Run a finished task again and tell whether the answer is the same, or what is different.
+    Replay { task: Uuid },
     /// Show what waits and runs.
     Queue,
     /// Make API keys.
@@ -87,7 +90,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Submit(submit) => submit::run(&client, submit),
         Command::Stream { task, after, raw } => {
-            stream::follow(&client, task, after, Shown { raw, timings: false })
+            stream::follow(&client, task, after, Shown { silent: false, raw, timings: false })
         }
         Command::Cancel { task } => client.cancel(task),
         Command::Pools => tables::pools(&client),
@@ -96,6 +99,10 @@ fn main() -> ExitCode {
         Command::Gpus => tables::gpus(&client),
         Command::Drain { pool, within } => client.drain(&pool, within.saturating_mul(1_000)),
         Command::Undrain { pool } => client.undrain(&pool),
+        Command::Replay { task } => match replay::run(&client, task) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Queue => tables::queue(&client),
         Command::Key { command: KeyCommand::New } => keys::new(),
     };

@@ -12,6 +12,8 @@ use crate::client::{Client, told};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Shown {
+    /// Nothing is.
+    pub(crate) silent: bool,
     pub(crate) raw: bool,
     pub(crate) timings: bool,
 }
@@ -36,6 +38,15 @@ pub(crate) fn follow(client: &Client, task: Uuid, after: u64, shown: Shown) -> a
 /// # Errors
 /// As of [`follow`].
 pub(crate) fn print(client: &Client, task: Uuid, body: Body, shown: Shown) -> anyhow::Result<()> {
+    Reader { shown, last: 0 }.read_on(client, task, body)
+}
+
+/// As [`print`], and prints nothing.
+///
+/// # Errors
+/// As of [`follow`].
+pub(crate) fn wait(client: &Client, task: Uuid, body: Body) -> anyhow::Result<()> {
+    let shown = Shown { silent: true, raw: false, timings: false };
     Reader { shown, last: 0 }.read_on(client, task, body)
 }
 
@@ -71,7 +82,7 @@ impl Reader {
                  {task}` goes on",
                 self.last
             );
-            wait(pause);
+            rest(pause);
             pause = (pause * 2).min(PAUSE_MAX);
             body = match client.try_open(&self.path(task), EVENTS)? {
                 Ok(response) => Some(response.into_body()),
@@ -107,7 +118,7 @@ impl Reader {
 }
 
 #[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
-fn wait(pause: Duration) {
+fn rest(pause: Duration) {
     std::thread::sleep(pause);
 }
 
@@ -115,14 +126,14 @@ fn wait(pause: Duration) {
 fn handle(event: &str, data: &str, shown: Shown, out: &mut impl Write) -> anyhow::Result<bool> {
     match event {
         "queued" => queued(&serde_json::from_str(data)?, shown),
-        "token" if !shown.raw => {
+        "token" if !shown.raw && !shown.silent => {
             let token: Token = serde_json::from_str(data)?;
             out.write_all(token.t.as_bytes())?;
             out.flush()?;
         }
         "end" => {
             let end: End = serde_json::from_str(data)?;
-            if !shown.raw {
+            if !shown.raw && !shown.silent {
                 writeln!(out)?;
             }
             if shown.timings {
@@ -151,7 +162,7 @@ fn queued(event: &Queued, shown: Shown) {
         }
     };
     let waits = state.is_none_or(|it| it == api_types::TaskState::Queued);
-    if waits && !shown.raw {
+    if waits && !shown.raw && !shown.silent {
         eprintln!(
             "queued: {position} before this one, starts in about {} s",
             start.div_ceil(1_000)

@@ -51,7 +51,8 @@ pub(crate) struct Submit {
 }
 
 pub(crate) fn run(client: &Client, submit: Submit) -> anyhow::Result<()> {
-    let (detach, shown) = (submit.detach, Shown { raw: submit.raw, timings: submit.timings });
+    let (detach, shown) =
+        (submit.detach, Shown { silent: false, raw: submit.raw, timings: submit.timings });
     let task = Uuid::new_v4();
     let request = TaskRequest { task_id: Some(task), ..request(submit)? };
     if detach {

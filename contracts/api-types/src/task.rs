@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{ErrorEnvelope, TaskResult};
+use crate::{ErrorEnvelope, TaskRequest, TaskResult};
 
 /// The answer to an admitted task, and the data of the first `queued` event when the stream was asked
 /// for in the same request.
@@ -76,6 +76,10 @@ pub struct Task {
     pub result: Option<TaskResult>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorEnvelope>,
+    /// The request with everything filled in that was left out: submitted to the same engine and
+    /// model it gives the same answer. Not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Box<TaskRequest>>,
 }
 
 /// Body of `GET /v1/tasks`.

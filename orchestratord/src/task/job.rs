@@ -62,6 +62,29 @@ impl Job {
         }
     }
 
+    /// The request with what was left out of it: what makes the answer, besides engine and model.
+    pub(crate) fn record(&self) -> TaskRequest {
+        let generates = matches!(self.input, Input::Prompt(_) | Input::Messages(_));
+        let it = self.sampling;
+        let sampling = api_types::Sampling {
+            temperature: Some(it.temperature),
+            top_p: Some(it.top_p),
+            top_k: Some(it.top_k),
+            min_p: Some(it.min_p),
+            repeat_penalty: Some(it.repeat_penalty),
+            presence_penalty: Some(it.presence_penalty),
+            frequency_penalty: Some(it.frequency_penalty),
+        };
+        TaskRequest {
+            task_id: None,
+            model_ref: Some(self.model_name.clone()),
+            max_tokens: generates.then_some(self.max_tokens),
+            sampling: generates.then_some(sampling),
+            seed: Some(self.seed),
+            ..self.canonical.clone()
+        }
+    }
+
     /// Whoever sent it wants it in no file.
     pub(crate) fn is_ephemeral(&self) -> bool {
         self.canonical.ephemeral == Some(true)

@@ -4,10 +4,10 @@ use api_types::{
     API_VERSION, Admission, Capabilities, ChatMessage, Decision, DecisionCandidate, Detail, Device,
     DeviceList, DrainStatus, DropCount, End, EngineCapability, ErrorCode, ErrorEnvelope,
     Explanation, FinishReason, Latency, Links, Model, ModelCapability, ModelList, ModelState,
-    PlacementChoice, PlacementDrop, Pool, PoolHealth, PoolHealthMetrics, PoolList, Priority, Queue,
-    QueueLane, Queued, QueuedReason, Readiness, ReloadRequest, ReloadStatus, Replica, ReplicaSet,
-    ReplicaSetList, Slo, Started, Task, TaskList, TaskPlacement, TaskRequest, TaskState,
-    TaskTimings, TaskUsage, Token, Waiting,
+    PlacementChoice, PlacementDrop, Pool, PoolHealth, PoolHealthMetrics, PoolList, Priority,
+    PromptInput, Queue, QueueLane, Queued, QueuedReason, Readiness, ReloadRequest, ReloadStatus,
+    Replica, ReplicaSet, ReplicaSetList, Slo, Started, Task, TaskList, TaskPlacement, TaskRequest,
+    TaskState, TaskTimings, TaskUsage, Token, Waiting,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -102,11 +102,18 @@ pub(super) fn task() -> Task {
         text: Some("Hello!".into()),
         result: None,
         error: None,
+        record: Some(Box::new(TaskRequest {
+            model_ref: Some(MODEL.into()),
+            prompt: Some(PromptInput::Text("Say hello.".into())),
+            max_tokens: Some(512),
+            seed: Some(1_234_567_890),
+            ..TaskRequest::default()
+        })),
     }
 }
 
 pub(super) fn tasks() -> TaskList {
-    let task = Task { text: None, ..task() };
+    let task = Task { text: None, record: None, ..task() };
     TaskList { tasks: vec![task], next_cursor: Some("2a".into()) }
 }
 

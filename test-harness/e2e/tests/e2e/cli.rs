@@ -97,3 +97,28 @@ fn a_new_key_comes_with_its_digest() {
     assert_eq!(key.len(), 4 + 64);
     assert!(words.iter().any(|it| it.len() == 64 && !it.starts_with("llo_")));
 }
+
+// ORCH-4030
+#[test]
+fn a_finished_task_is_replayed_and_compared() {
+    let stack = Stack::start(1, 1_024);
+    let replay = |task: &str| {
+        let output = llorch(&stack, &["replay", task]);
+        (output.status.success(), text(&output.stdout))
+    };
+    let submit = ["submit", "--detach", "--temperature", "1", "--max-tokens", "24", "And"];
+    let task = text(&llorch(&stack, &submit).stdout).trim().to_owned();
+    llorch(&stack, &["stream", &task]);
+    let record = stack.get(&format!("/v1/tasks/{task}")).unwrap()["record"].clone();
+    for field in ["seed", "max_tokens", "model_ref", "sampler_profile_version"] {
+        assert!(!record[field].is_null(), "{field}: {record}");
+    }
+    assert_eq!(record["sampling"]["top_k"], 40);
+    assert_eq!(replay(&task), (true, "the same: 24 tokens\n".into()));
+    // An answer that has other bytes than its record would give: a cancelled one has none.
+    let running =
+        text(&llorch(&stack, &["submit", "--detach", "--max-tokens", "900", "And"]).stdout);
+    llorch(&stack, &["cancel", running.trim()]);
+    let refused = llorch(&stack, &["replay", running.trim()]);
+    assert!(text(&refused.stderr).contains("did not complete"), "{refused:?}");
+}
