@@ -150,7 +150,11 @@ pub(super) fn revive(
         admitted: Timestamp(request.admitted_us),
         outbox: present.outbox.clone(),
     };
-    let log = Log::replay(events, stored.ended_at_ms.is_some());
+    let log = Log::replay(events, stored.ended_at_ms.is_some())?;
+    if log.last_id() != stored.last_event {
+        let (found, expected) = (log.last_id(), stored.last_event);
+        return Err(serde::de::Error::custom(format!("{found} events where {expected} should be")));
+    }
     let tokens = u32::try_from(log.tokens()).unwrap_or(u32::MAX);
     let task = state.task;
     let progress = Progress {

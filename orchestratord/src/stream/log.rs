@@ -96,15 +96,26 @@ impl Log {
     }
 
     /// The log that these events are; `closed`: nothing follows them.
-    pub(crate) fn replay(frames: Vec<u8>, closed: bool) -> Self {
+    ///
+    /// # Errors
+    /// Where they are not what a log encodes: bytes that were read may be damaged.
+    pub(crate) fn replay(frames: Vec<u8>, closed: bool) -> Result<Self, serde_json::Error> {
         let mut log = Self { closed, ..Self::default() };
         // JSON has no raw line breaks, so an empty line is the end of an event.
         let ends = frames.windows(2).enumerate().filter(|(_, it)| *it == b"\n\n");
         log.ends = ends.filter_map(|(at, _)| u32::try_from(at + 2).ok()).collect();
         log.shown = log.ends.len();
         log.frames = frames;
-        log.tokens = log.tokens_of(log.shown);
-        log
+        for events in 0..log.shown {
+            let event = &log.frames[log.end_of(events)..log.end_of(events + 1)];
+            if let Some(data) = data_of(event, b"event: token") {
+                let token: Token = serde_json::from_slice(data)?;
+                log.tokens = token.i + u64::from(token.n);
+            } else if let Some(data) = data_of(event, b"event: result") {
+                let _whole: TaskResult = serde_json::from_slice(data)?;
+            }
+        }
+        Ok(log)
     }
 
     /// Bytes held.
@@ -204,3 +215,6 @@ fn data_of<'a>(event: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut lines = event.split(|it| *it == b'\n').skip(1);
     (lines.next()? == name).then(|| lines.next()?.strip_prefix(b"data: "))?
 }
+
+#[cfg(test)]
+mod tests;
