@@ -48,6 +48,25 @@ fn a_stream_that_breaks_goes_on_with_each_token_once() {
     wait_until("the slots are free", || rig.busy() == 0);
 }
 
+// ORCH-4003, OC-ADAPT-5081
+#[test]
+fn characters_and_stop_sequences_are_right_across_the_seam() {
+    let rig = Rig::start(Setup { slots: vec![1, 1], ..Setup::default() });
+    for split in [1, 2, 3] {
+        let events = run(&rig, &format!("utf8=1 split={split} eof_after=3"));
+        let expected: String = (0..8).map(|it| format!(" ☃{it}é")).collect();
+        assert_eq!(text(&events), expected, "split {split}");
+    }
+    for (stop, tokens) in [(" 3", 3), (" 4", 4), (" 5", 5)] {
+        let body =
+            format!(r#"{{"prompt":"[[sim:eof_after=3]]","max_tokens":8,"stop":["{stop}"]}}"#);
+        let events = rig.client.run(&body);
+        assert_eq!(text(&events), numbers(tokens), "{stop}");
+        let end = &events.last().unwrap().data;
+        assert_eq!((&end["finish_reason"], &end["stop"]), (&"stop".into(), &stop.into()), "{end}");
+    }
+}
+
 // OC-CTRL-2028, OC-CTRL-2029, ORCH-4003
 #[test]
 fn a_stream_that_breaks_each_time_ends_with_an_error_after_its_tokens() {
