@@ -305,7 +305,8 @@ impl Driver {
         let core = self.core.next_wakeup().map(|it| self.clock.instant(it));
         let leaving = self.leaving.first().map(|(at, _)| *at);
         let drain = self.drains.values().min().copied();
-        [core, leaving, drain, self.positions_due, self.counters_due].into_iter().flatten().min()
+        let dues = [self.positions_due, self.counters_due, self.finished.due()];
+        [core, leaving, drain].into_iter().chain(dues).flatten().min()
     }
 
     fn now(&self) -> Timestamp {

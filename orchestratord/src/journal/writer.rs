@@ -61,6 +61,8 @@ pub(crate) struct Writer {
     failing: Option<Instant>,
     shows: Shows,
     swept: Instant,
+    /// More is to be removed, a step after each commit.
+    sweeping: bool,
     /// When the burst of commits is whole again.
     paced: Instant,
 }
@@ -96,14 +98,26 @@ impl Writer {
     ) -> Self {
         let Inbox { inbox, full } = inbox;
         let (values, late, now) = (BTreeMap::new(), Vec::new(), Instant::now());
-        let (swept, paced, failing) = (now, now, None);
-        Self { journal, inbox, full, config, values, late, failing, shows, swept, paced }
+        Self {
+            journal,
+            inbox,
+            full,
+            config,
+            values,
+            late,
+            failing: None,
+            shows,
+            swept: now,
+            sweeping: false,
+            paced: now,
+        }
     }
 
     /// Runs until [`Outbox::stop`], or until every outbox is gone.
     pub(crate) fn run(mut self) {
         loop {
-            let batch = match self.inbox.recv_timeout(SWEEP_EVERY) {
+            let patience = if self.sweeping { Duration::ZERO } else { SWEEP_EVERY };
+            let batch = match self.inbox.recv_timeout(patience) {
                 Ok(first) => {
                     self.pace();
                     self.gather(first)
@@ -116,7 +130,7 @@ impl Writer {
             if last {
                 return;
             }
-            if SWEEP_EVERY <= self.swept.elapsed() {
+            if self.sweeping || SWEEP_EVERY <= self.swept.elapsed() {
                 self.sweep();
             }
         }
@@ -248,12 +262,16 @@ impl Writer {
     fn sweep(&mut self) {
         self.swept = Instant::now();
         let now_ms = self.config.clock.now().0 / 1_000;
-        match self.journal.sweep(self.config.retention, now_ms, SWEEP_TASKS) {
+        self.sweeping = match self.journal.sweep(self.config.retention, now_ms, SWEEP_TASKS) {
             Ok(Swept { removed, more }) => {
                 tracing::debug!(tasks = removed.len(), more, "swept the journal");
+                more
             }
-            Err(error) => tracing::warn!(%error, "the journal was not swept"),
-        }
+            Err(error) => {
+                tracing::warn!(%error, "the journal was not swept");
+                false
+            }
+        };
     }
 }
 

@@ -77,6 +77,12 @@ impl Finished {
         self.bytes += bytes;
     }
 
+    /// When the next task has been kept for long enough.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let (at, ..) = self.tasks.front()?;
+        Some(*at + Duration::from_millis(self.limits.ttl_ms))
+    }
+
     /// Takes out the next task that is to be forgotten.
     pub(crate) fn pop_excess(&mut self, now: Instant) -> Option<Arc<TaskRecord>> {
         let (at, _, bytes) = self.tasks.front()?;

@@ -254,3 +254,21 @@ fn a_slot_counts_as_busy_until_the_engine_is_done_with_what_an_earlier_life_star
     drop(leftover);
     assert_eq!(text(&life.client.stream(&task)), numbers(300));
 }
+
+// OC-JRNL-6030
+#[test]
+fn ended_tasks_are_kept_for_as_long_as_retention_says() {
+    let world = World::new(&[4], &[], "retention: {ttl_ms: 400}");
+    let life = world.start();
+    let tasks: Vec<String> =
+        (0..150).map(|_| life.client.submit(r#"{"prompt":"a","max_tokens":1}"#)).collect();
+    let status =
+        |life: &Life, task: &str| life.client.get(&format!("/v1/tasks/{task}"), &[]).status;
+    wait_until("they are gone", || status(&life, &tasks[149]) == 404);
+    wait_until("all of them", || tasks.iter().all(|it| status(&life, it) == 404));
+    life.kill();
+    let life = world.start();
+    assert_eq!(status(&life, &tasks[0]), 404);
+    let fresh = life.client.submit(r#"{"prompt":"a","max_tokens":1}"#);
+    assert_eq!(text(&life.client.stream(&fresh)), numbers(1));
+}
