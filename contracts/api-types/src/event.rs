@@ -43,6 +43,8 @@ pub enum QueuedReason {
     HeldByQuota,
     /// It ran and goes on when a replica is found.
     Resuming,
+    /// An earlier turn of its session is open.
+    SessionBusy,
 }
 
 /// The task was handed to a replica.
