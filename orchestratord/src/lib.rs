@@ -11,6 +11,7 @@ mod clock;
 mod driver;
 mod fleet;
 mod journal;
+mod sessions;
 mod stream;
 mod task;
 mod telemetry;

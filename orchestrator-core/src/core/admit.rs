@@ -183,8 +183,8 @@ impl Core {
     ) -> Result<(), RejectReason> {
         let capacity = self.config.queue_capacity as usize;
         let total = self.queue.len() + self.sessions.behind_len();
-        let of_model = self.queue.len_of_model(spec.model)
-            + self.sessions.behind_of_model(spec.model);
+        let of_model =
+            self.queue.len_of_model(spec.model) + self.sessions.behind_of_model(spec.model);
         if of_model < capacity && total < TOTAL_CAPACITY_FACTOR * capacity {
             return Ok(());
         }

@@ -239,9 +239,10 @@ impl Core {
             behind_len += behind.len();
             let ids: Vec<TaskId> = behind.iter().map(|it| it.0).collect();
             let open: Vec<TaskId> = open.iter().map(|it| it.0).collect();
-            let agrees = self.sessions.turns.get(&session).is_some_and(|it| {
-                it.current.as_slice() == open && it.behind.iter().eq(ids.iter())
-            });
+            let agrees =
+                self.sessions.turns.get(&session).is_some_and(|it| {
+                    it.current.as_slice() == open && it.behind.iter().eq(ids.iter())
+                });
             if !agrees {
                 found.push(format!("{session:?}: {open:?} have their turn, {ids:?} stand behind"));
             }

@@ -85,16 +85,23 @@ fn turns_that_stand_behind_others_count_in_the_queue() {
         3 submit t3 m1 session=5 batch
         4 submit t4 m1
         5 submit t5 m1 session=5";
-    check(CONFIG, script, expect![[r#"
+    check(
+        CONFIG,
+        script,
+        expect![[r#"
         1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
         1: dispatch t1 on r1 attempt 1
         2: admitted t2 at 0, starts in 1.4s (p90 1.4s)
         3: admitted t3 at 1, starts in 2.8s (p90 2.8s)
         4: rejected t4: QueueFull { retry_after: Micros(0) }
         5: rejected t5: QueueFull { retry_after: Micros(2157856) }
-    "#]]);
+    "#]],
+    );
     let shed = CoreConfig { full_policy: FullPolicy::ShedLowPriority, ..CONFIG };
-    check(shed, script, expect![[r#"
+    check(
+        shed,
+        script,
+        expect![[r#"
         1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
         1: dispatch t1 on r1 attempt 1
         2: admitted t2 at 0, starts in 1.4s (p90 1.4s)
@@ -103,9 +110,13 @@ fn turns_that_stand_behind_others_count_in_the_queue() {
         4: admitted t4 at 0, starts in 0.0s (p90 0.0s)
         4: dispatch t4 on r1 attempt 1
         5: admitted t5 at 1, starts in 2.8s (p90 2.8s)
-    "#]]);
+    "#]],
+    );
     let drop = CoreConfig { full_policy: FullPolicy::DropLru, ..CONFIG };
-    check(drop, script, expect![[r#"
+    check(
+        drop,
+        script,
+        expect![[r#"
         1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
         1: dispatch t1 on r1 attempt 1
         2: admitted t2 at 0, starts in 1.4s (p90 1.4s)
@@ -114,16 +125,21 @@ fn turns_that_stand_behind_others_count_in_the_queue() {
         4: admitted t4 at 0, starts in 0.0s (p90 0.0s)
         4: dispatch t4 on r1 attempt 1
         5: admitted t5 at 1, starts in 2.8s (p90 2.8s)
-    "#]]);
+    "#]],
+    );
     let limited = format!("0 tenant t0 queued=1\n{script}");
-    check(CONFIG, &limited, expect![[r#"
+    check(
+        CONFIG,
+        &limited,
+        expect![[r#"
         1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
         1: dispatch t1 on r1 attempt 1
         2: admitted t2 at 0, starts in 1.4s (p90 1.4s)
         3: rejected t3: Quota { kind: Queued, retry_after: Micros(30000000) }
         4: rejected t4: Quota { kind: Queued, retry_after: Micros(30000000) }
         5: rejected t5: Quota { kind: Queued, retry_after: Micros(30000000) }
-    "#]]);
+    "#]],
+    );
 }
 
 // OC-CORE-1046, ORCH-4005

@@ -80,6 +80,10 @@ impl Client {
         answer(("POST", path, Some(body)), request.send(body).unwrap())
     }
 
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        answer(("DELETE", path, None), self.agent.delete(self.url(path)).call().unwrap())
+    }
+
     /// Submits, expecting admission; returns the task's id.
     pub(crate) fn submit(&self, body: &str) -> String {
         let answer = self.post("/v1/tasks", body, &[]);

@@ -17,6 +17,7 @@ mod process;
 mod restarts;
 mod rig;
 mod scheduling;
+mod sessions;
 mod streams;
 mod swaps;
 mod tenants;
