@@ -55,8 +55,7 @@ impl Core {
                 self.drop_reservation(task);
             }
             Phase::Behind => {
-                let spec = self.tasks[&task].spec.clone();
-                self.sessions.step_out(&spec);
+                self.sessions.step_out(&self.tasks[&task].spec);
                 if let Some(it) = self.tenants.get_mut(&tenant) {
                     it.queued -= 1;
                 }

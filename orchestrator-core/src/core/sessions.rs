@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Core, Phase};
 use crate::event::Effect;
 use crate::predict::Start;
-use crate::types::{Class, Micros, ModelId, ReplicaId, SessionId, TaskId, TaskSpec};
+use crate::ranked::{Arena, Key, Set};
+use crate::types::{Class, Micros, ModelId, ReplicaId, SessionId, TaskId, TaskSpec, Timestamp};
 
 /// Sessions whose replica is remembered; the longest unused are forgotten.
 const SESSIONS_MAX: usize = 65_536;
@@ -19,6 +20,7 @@ pub(super) struct Sessions {
     homes: BTreeMap<SessionId, (Home, u64)>,
     by_use: BTreeSet<(u64, SessionId)>,
     uses: u64,
+    arena: Arena,
     /// Those with an open turn.
     turns: BTreeMap<SessionId, Turns>,
     /// Tasks that stand behind a turn of their session; no empty sets.
@@ -34,13 +36,19 @@ pub(super) struct Home {
     pub(super) incarnation: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Turns {
     /// In the queue, isolated or running; `None` only until the end of the event that ended it.
     current: Option<TaskId>,
-    behind: BTreeSet<TaskId>,
+    /// In the order of submission.
+    behind: Set,
     /// The session ended after this task was submitted: it and those before it leave no home.
     ended_after: Option<TaskId>,
+}
+
+/// Those behind one turn are ordered by their ids alone.
+fn key(task: TaskId) -> Key {
+    (Timestamp(0), task)
 }
 
 impl Sessions {
@@ -86,19 +94,21 @@ impl Sessions {
     /// Open turns of the session.
     fn open(&self, session: Option<SessionId>) -> u64 {
         let turns = session.and_then(|it| self.turns.get(&it));
-        turns.map_or(0, |it| u64::from(it.current.is_some()) + it.behind.len() as u64)
+        let behind = |it: Set| self.arena.rank(it, key(TaskId(u64::MAX)));
+        turns.map_or(0, |it| u64::from(it.current.is_some()) + behind(it.behind))
     }
 
     /// The turn of a task that enters is the session's current one, or the task stands behind it;
     /// says which.
     pub(super) fn enter(&mut self, spec: &TaskSpec) -> bool {
         let Some(session) = spec.session else { return true };
-        let turns = self.turns.entry(session).or_default();
+        let new = Turns { current: None, behind: Set::EMPTY, ended_after: None };
+        let turns = self.turns.entry(session).or_insert(new);
         if turns.current.is_none() && turns.behind.is_empty() {
             turns.current = Some(spec.task);
             return true;
         }
-        turns.behind.insert(spec.task);
+        self.arena.insert(&mut turns.behind, key(spec.task));
         self.behind.entry((spec.model, spec.class)).or_default().insert(spec.task);
         self.behind_len += 1;
         false
@@ -108,7 +118,7 @@ impl Sessions {
     pub(super) fn step_out(&mut self, spec: &TaskSpec) {
         let turns = spec.session.and_then(|it| self.turns.get_mut(&it));
         if let Some(turns) = turns {
-            turns.behind.remove(&spec.task);
+            self.arena.remove(&mut turns.behind, key(spec.task));
         }
         let of_model = self.behind.entry((spec.model, spec.class)).or_default();
         of_model.remove(&spec.task);
@@ -124,9 +134,9 @@ impl Sessions {
         if turns.current == Some(task) {
             turns.current = None;
         }
-        match (turns.current, turns.behind.first()) {
-            (None, None) => drop(self.turns.remove(&session)),
-            (None, Some(_)) => self.over.push(session),
+        match (turns.current, turns.behind.is_empty()) {
+            (None, true) => drop(self.turns.remove(&session)),
+            (None, false) => self.over.push(session),
             (Some(_), _) => {}
         }
     }
@@ -136,7 +146,7 @@ impl Sessions {
         while let Some(session) = self.over.pop() {
             let Some(turns) = self.turns.get_mut(&session) else { continue };
             if turns.current.is_none() {
-                turns.current = turns.behind.first().copied();
+                turns.current = self.arena.first(turns.behind).map(|it| it.1);
                 return turns.current;
             }
         }
@@ -166,18 +176,18 @@ impl Sessions {
     /// How many turns of its session stand between a task and the current one.
     pub(super) fn place_behind(&self, spec: &TaskSpec) -> u64 {
         let turns = spec.session.and_then(|it| self.turns.get(&it));
-        turns.map_or(0, |it| it.behind.range(..spec.task).count() as u64)
+        turns.map_or(0, |it| self.arena.rank(it.behind, key(spec.task)))
     }
 
     /// Each task that stands behind another one, with its place there.
     pub(super) fn all_behind(&self) -> impl Iterator<Item = (TaskId, u64)> {
-        self.turns.values().flat_map(|it| it.behind.iter().copied().zip(0..))
+        self.turns.values().flat_map(|it| self.arena.iter(it.behind).map(|it| it.1).zip(0..))
     }
 }
 
 impl Core {
     /// Puts a task that enters into the queue, or behind the open turns of its session.
-    pub(super) fn enter(&mut self, spec: &TaskSpec, key: crate::ranked::Key) -> Phase {
+    pub(super) fn enter(&mut self, spec: &TaskSpec, key: Key) -> Phase {
         self.tenants.entry(spec.tenant).or_default().queued += 1;
         if !self.sessions.enter(spec) {
             return Phase::Behind;
@@ -189,13 +199,16 @@ impl Core {
     /// Lets in whose turn has come. After everything else that an event does: what ended the turn
     /// before may be in the middle of something.
     pub(super) fn begin_turns(&mut self, effects: &mut Vec<Effect>) {
+        let mut models = BTreeSet::new();
         while let Some(id) = self.sessions.next_turn() {
-            let spec = self.task(id).spec.clone();
-            self.sessions.step_out(&spec);
-            self.tenants.entry(spec.tenant).or_default().queued -= 1;
+            let task = &self.tasks[&id];
+            self.sessions.step_out(&task.spec);
+            self.tenants.entry(task.spec.tenant).or_default().queued -= 1;
+            models.insert(task.spec.model);
             self.wait(id);
-            self.dispatch(spec.model, effects);
         }
+        // Once all of them compete: who is served first is the queue's to say.
+        models.into_iter().for_each(|it| self.dispatch(it, effects));
     }
 
     /// The start of a task behind the open turns of its session, each of which is taken to be one like
@@ -239,9 +252,16 @@ impl Core {
             behind_len += behind.len();
             let ids: Vec<TaskId> = behind.iter().map(|it| it.0).collect();
             let open: Vec<TaskId> = open.iter().map(|it| it.0).collect();
-            let agrees =
-                self.sessions.turns.get(&session).is_some_and(|it| {
-                    it.current.as_slice() == open && it.behind.iter().eq(ids.iter())
+            let begun = !open.is_empty();
+            let agrees = begun
+                && self.sessions.turns.get(&session).is_some_and(|it| {
+                    it.current.as_slice() == open
+                        && self
+                            .sessions
+                            .arena
+                            .iter(it.behind)
+                            .map(|it| it.1)
+                            .eq(ids.iter().copied())
                 });
             if !agrees {
                 found.push(format!("{session:?}: {open:?} have their turn, {ids:?} stand behind"));

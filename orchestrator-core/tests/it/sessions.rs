@@ -1,7 +1,9 @@
 //! Turns of a session.
 
 use expect_test::expect;
-use orchestrator_core::{CoreConfig, FullPolicy, TaskId, WaitReason};
+use orchestrator_core::{
+    Core, CoreConfig, FullPolicy, SavedCounters, SessionId, TaskId, Timestamp, WaitReason,
+};
 
 use crate::script::{CONFIG, check, check_decisions, run};
 
@@ -164,6 +166,37 @@ fn a_turn_behind_others_is_told_where_it_stands_and_why() {
     assert_eq!(core.queued(), 2);
 }
 
+// OC-CORE-1046, OC-CORE-1041
+#[test]
+fn turns_that_begin_at_once_go_by_the_order_of_the_queue() {
+    check(
+        CoreConfig { queue_capacity: 9, ..CONFIG },
+        "
+        0 ready r1 m1
+        1 submit t1 m1
+        2 submit t2 m1 session=5 ttl=5
+        2 submit t3 m1 session=6 ttl=5
+        3 submit t4 m1 session=5 deadline=90
+        3 submit t5 m1 session=6 deadline=100
+        8 done t1 r1
+        9 done t4 r1",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            2: admitted t2 at 0, starts in 1.0s (p90 1.8s)
+            2: admitted t3 at 1, starts in 2.0s (p90 2.8s)
+            3: admitted t4 at 2, starts in 4.4s (p90 5.2s)
+            3: admitted t5 at 2, starts in 4.4s (p90 5.2s)
+            8: ended t1: Completed
+            8: ended t2: Expired
+            8: ended t3: Expired
+            8: dispatch t4 on r1 attempt 1
+            9: ended t4: Completed
+            9: dispatch t5 on r1 attempt 1
+        "#]],
+    );
+}
+
 // OC-CORE-1046, OC-CORE-1045
 #[test]
 fn turns_come_back_from_a_restart_in_their_order() {
@@ -185,6 +218,51 @@ fn turns_come_back_from_a_restart_in_their_order() {
             5: dispatch t2 on r1 attempt 1
         "#]],
     );
+}
+
+// OC-CORE-1046
+#[test]
+fn a_turn_that_is_found_to_be_late_when_it_begins_lets_the_next_one_in() {
+    check(
+        CoreConfig { queue_capacity: 9, ..CONFIG },
+        "
+        0 ready r1 m1
+        1 submit t1 m1 session=5
+        2 submit t2 m1 session=5 deadline=12
+        3 submit t3 m1 session=5
+        10 progress t1 r1 out=1
+        13 done t1 r1 out=7",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            2: admitted t2 at 0, starts in 2.4s (p90 3.2s)
+            3: admitted t3 at 1, starts in 3.8s (p90 4.6s)
+            13: ended t1: Completed
+            13: ended t2: Late
+            13: dispatch t3 on r1 attempt 1
+        "#]],
+    );
+}
+
+// OC-CORE-1046, OC-CORE-1045
+#[test]
+fn turns_that_once_ran_together_come_back_one_after_the_other() {
+    let script = "
+        0 ready r1 m1 slots=4
+        1 submit t1 m1
+        1 submit t2 m1";
+    let (_, before) = run(CONFIG, script);
+    let saved = [1, 2].map(|it| {
+        let mut task = before.saved_task(TaskId(it)).unwrap();
+        task.spec.session = Some(SessionId(5));
+        // Its engine died under it.
+        task.standing.strikes = 1;
+        task
+    });
+    let mut core = Core::new(CONFIG);
+    core.restore(Timestamp(2_000_000), saved.into(), Vec::new(), &SavedCounters::default());
+    assert_eq!(core.violations(), Vec::<String>::new());
+    assert_eq!(core.standing(TaskId(2)).unwrap().reason, WaitReason::SessionBusy);
 }
 
 // OC-CORE-1047
