@@ -216,7 +216,10 @@ impl Driver {
                 let _gone = reply.send(self.is_idle());
             }
             Command::ShutDown => self.shutting_down = true,
-            Command::EndAll => self.end_all(),
+            Command::EndAll => {
+                self.save_running_sessions();
+                self.end_all();
+            }
             Command::Stop => {}
         }
     }

@@ -44,6 +44,7 @@ pub(crate) struct Remaining {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exhausted {
     pub(crate) kind: BudgetKind,
+    /// In whole units of the configuration.
     pub(crate) remaining: u64,
     pub(crate) retry_after: Micros,
 }
@@ -166,6 +167,7 @@ impl Sessions {
         check(BudgetKind::Time, limits.time_us, 1, used.time_us, 0)?;
         let cost = (need.cost_milli, used.cost_milli, reserved.cost_milli);
         check(BudgetKind::Cost, limits.cost_milli, cost.0, cost.1, cost.2)
+            .map_err(|it| Exhausted { remaining: it.remaining / 1_000, ..it })
     }
 
     /// Tasks that are open turns of the session.

@@ -150,17 +150,20 @@ pub(super) fn session_id((TenantId(tenant), name): &Key) -> SessionId {
 }
 
 fn exhausted(it: Exhausted) -> Rejection {
-    let (what, unit) = match it.kind {
-        BudgetKind::Tokens => ("token", "tokens"),
-        BudgetKind::Time => ("time", "ms"),
-        BudgetKind::Cost => ("cost", "thousandths"),
-    };
     let left = it.remaining;
-    let message =
-        format!("the session's {what} budget has {left} {unit} left, too few for the task");
+    let message = match it.kind {
+        BudgetKind::Tokens => {
+            format!("the session may use {left} more tokens, the task takes more")
+        }
+        BudgetKind::Time => "the session's time is used up".into(),
+        BudgetKind::Cost => format!("the session may cost {left} more, the task costs more"),
+    };
     Rejection {
         retry_after: Some(it.retry_after),
         policy: Some(it.kind.policy_label()),
         ..Rejection::plain(ErrorCode::AdmissionReject, &message)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,8 +80,12 @@ impl Client {
         answer(("POST", path, Some(body)), request.send(body).unwrap())
     }
 
-    pub(crate) fn delete(&self, path: &str) -> Answer {
-        answer(("DELETE", path, None), self.agent.delete(self.url(path)).call().unwrap())
+    pub(crate) fn delete(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.delete(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(("DELETE", path, None), request.call().unwrap())
     }
 
     /// Submits, expecting admission; returns the task's id.

@@ -143,8 +143,8 @@ fn submit() -> Facts {
             header(
                 status,
                 "X-Budget-Time-Remaining-Ms",
-                "Until the task's deadline, or what its session may still run if that is less; absent \
-                 without a limit.",
+                "Until the task's deadline, or what its session may still run if that is less (not for a \
+                 task that was submitted before); absent without a limit.",
                 &number,
             ),
             header(
