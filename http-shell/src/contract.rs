@@ -17,6 +17,8 @@ pub struct Common {
     pub error_example: fn(status: u16, code: &str) -> Value,
     /// Status and code of what every operation may refuse with: the guard's and the router's.
     pub refusals: &'static [(u16, &'static str)],
+    /// Codes besides those of 429 and 503 that say when to come back.
+    pub advised: &'static [&'static str],
     /// Types that clients send: their nullable fields may really be `null`.
     pub requests: &'static [&'static str],
 }
@@ -72,7 +74,7 @@ pub fn complete(
     }
     let answers = refused.into_iter().map(|(name, (status, codes))| {
         let example = (common.error_example)(status, codes[0]);
-        (name, refusal(status, &codes, common.error_schema, &example))
+        (name, refusal(status, &codes, common, &example))
     });
     document["components"]["responses"] = Value::Object(answers.collect());
     document["components"]["parameters"] = json!({"CorrelationId": {
@@ -143,10 +145,15 @@ fn refuse(
     }
 }
 
-fn refusal(status: u16, codes: &[&str], schema: &str, example: &Value) -> Value {
+fn refusal(status: u16, codes: &[&str], common: &Common, example: &Value) -> Value {
     let mut headers = Map::from_iter([correlation_header()]);
     if matches!(status, 429 | 503) {
         headers.extend(advice());
+    } else if codes.iter().any(|it| common.advised.contains(it)) {
+        headers.extend(advice().map(|(name, mut told)| {
+            told["required"] = false.into();
+            (name, told)
+        }));
     }
     if status == 405 {
         let allow = header("The methods that this path takes.", &json!({"type": "string"}));
@@ -155,7 +162,7 @@ fn refusal(status: u16, codes: &[&str], schema: &str, example: &Value) -> Value 
     json!({
         "description": format!("The code is {}.", codes.join(" or ")),
         "headers": headers,
-        "content": {"application/json": {"schema": reference(schema), "example": example}},
+        "content": {"application/json": {"schema": reference(common.error_schema), "example": example}},
         "x-error-codes": codes,
     })
 }

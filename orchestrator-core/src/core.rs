@@ -9,6 +9,7 @@ mod invariants;
 mod preempt;
 mod release;
 mod restore;
+mod sessions;
 mod swap;
 mod timers;
 mod view;
@@ -49,7 +50,7 @@ pub struct Core {
     fenced: BTreeSet<ReplicaId>,
     /// Replicas that could be loaded; where there are none, nothing is ever swapped.
     unloaded: BTreeSet<ReplicaId>,
-    sessions: crash::Sessions,
+    sessions: sessions::Sessions,
     timers: BTreeSet<(Timestamp, timers::Timer)>,
     /// Times of the preemptions of the last minute.
     preemptions: Vec<Timestamp>,
@@ -91,6 +92,8 @@ enum Phase {
     Queued(Place),
     /// Waits for a replica of its own, outside of the queue: it may be what kills engines.
     Isolated,
+    /// Waits for the turn before it in its session, outside of the queue.
+    Behind,
     Running {
         run: Run,
         since: Timestamp,
@@ -169,7 +172,7 @@ impl Core {
             devices: BTreeMap::new(),
             fenced: BTreeSet::new(),
             unloaded: BTreeSet::new(),
-            sessions: crash::Sessions::default(),
+            sessions: sessions::Sessions::default(),
             timers: BTreeSet::new(),
             preemptions: Vec::new(),
             last_task: None,
@@ -205,6 +208,7 @@ impl Core {
             }
             Event::OrderFailed { replica } => self.order_failed(replica, &mut effects),
             Event::HandBack { pool } => self.hand_back(pool, &mut effects),
+            Event::SessionEnded { session } => self.sessions.end(session, self.last_task),
             Event::DeviceChanged { device, memory_bytes } => {
                 self.devices.insert(device, memory_bytes);
             }
@@ -219,8 +223,14 @@ impl Core {
             Event::Tick => {}
         }
         self.on_time(&mut effects);
-        self.plan_swaps(&mut effects);
-        effects
+        loop {
+            self.begin_turns(&mut effects);
+            self.plan_swaps(&mut effects);
+            // A plan may end a task that had no time left.
+            if !self.sessions.has_turns_to_begin() {
+                return effects;
+            }
+        }
     }
 
     /// When the next [`Event::Tick`] is due, if any is: earlier ones do nothing.
@@ -279,7 +289,7 @@ impl Task {
     fn running(&self) -> Option<Run> {
         match self.phase {
             Phase::Running { run, .. } => Some(run),
-            Phase::Queued(_) | Phase::Isolated => None,
+            Phase::Queued(_) | Phase::Isolated | Phase::Behind => None,
         }
     }
 }

@@ -3,7 +3,8 @@
 use crate::decision::DecisionRecord;
 use crate::policy::{ModelPolicy, TenantPolicy};
 use crate::types::{
-    Attempt, DeviceId, EngineId, Micros, ModelId, PoolId, ReplicaId, TaskId, TaskSpec, TenantId,
+    Attempt, DeviceId, EngineId, Micros, ModelId, PoolId, ReplicaId, SessionId, TaskId, TaskSpec,
+    TenantId,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,11 @@ pub enum Event {
     /// What still runs in the pool is to go on elsewhere, if it can.
     HandBack {
         pool: PoolId,
+    },
+    /// Its next turn begins another session of that name: nothing is known of where it ran, and its open
+    /// turns leave nothing behind.
+    SessionEnded {
+        session: SessionId,
     },
     /// Memory of a device that models may fill, in bytes.
     DeviceChanged {

@@ -12,6 +12,7 @@ mod lists;
 pub mod openapi;
 mod operate;
 mod queue;
+mod sessions;
 mod streams;
 mod system;
 mod tasks;
@@ -102,6 +103,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/tasks/{id}/stream", get(streams::read))
         .route("/v1/tasks/{id}/explain", get(tasks::explain))
         .route("/v1/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/v1/sessions/{id}", get(sessions::show).delete(sessions::end))
         .route("/v1/models", get(fleet::models))
         .route("/v1/pools", get(fleet::pools))
         .route("/v1/pools/{id}/health", get(fleet::pool_health))

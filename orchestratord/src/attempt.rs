@@ -42,6 +42,11 @@ impl AttemptConfig {
             release_timeout: Duration::from_millis(config.release_timeout_ms),
         }
     }
+
+    /// Of an attempt that may run no longer than `left`; `None`: no further limit.
+    pub(crate) fn within(self, left: Option<Duration>) -> Self {
+        Self { wall: left.map_or(self.wall, |it| it.min(self.wall)), ..self }
+    }
 }
 
 pub(crate) struct Attempt {

@@ -10,13 +10,14 @@ mod handle;
 mod policy;
 mod positions;
 mod saving;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_types::{Swap, SwapDirection};
-use config_schema::{Config, Retention};
+use config_schema::{ConcurrentTurns, Config, Retention};
 use orchestrator_core::{
     Availability, Core, Event, PoolId, ReplicaId, ReplicaStatus, SwapView, TaskId, Timestamp,
 };
@@ -24,13 +25,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use endings::{admission, close_failed, close_with_end, rejection};
+pub(crate) use endings::{Rejection, admission, close_failed, close_with_end};
 pub(crate) use handle::{Command, Handle, Leavings, QueuePicture, Submission, SubmitReply};
 
 use crate::attempt::AttemptConfig;
 use crate::clock::Clock;
 use crate::fleet::{Directory, FleetChange, FleetWatch, settle};
 use crate::journal::Outbox;
+use crate::sessions::Sessions;
 use crate::task::{Finished, Store, TaskRecord};
 use crate::telemetry::Telemetry;
 use crate::tenants::Tenants;
@@ -62,6 +64,9 @@ pub(crate) struct Driver {
     /// Records of tasks that are queued or running, by the core's id.
     open: HashMap<TaskId, Arc<TaskRecord>>,
     finished: Finished,
+    sessions: Sessions,
+    /// A turn is refused while another one of its session is open.
+    one_turn_at_a_time: bool,
     directory: Directory,
     /// Replicas that are being loaded on our order.
     loading: BTreeSet<ReplicaId>,
@@ -97,6 +102,8 @@ pub(crate) fn build(
         None => config.retention,
         Some(_) => Retention { ttl_ms: config.retention.ttl_ms.min(RECENT.ttl_ms), ..RECENT },
     };
+    let costs = directory.model_costs(&config.model_costs).map(|(id, cost)| (id, cost.into()));
+    let sessions = Sessions::new(config.sessions, costs.collect());
     let driver = Driver {
         core: policy::core(config, &directory, clock.now()),
         clock,
@@ -106,6 +113,8 @@ pub(crate) fn build(
         store,
         open: HashMap::new(),
         finished: Finished::new(limits),
+        sessions,
+        one_turn_at_a_time: config.sessions.concurrent == ConcurrentTurns::Reject,
         directory,
         loading: BTreeSet::new(),
         leaving: BTreeSet::new(),
@@ -172,8 +181,17 @@ impl Driver {
             Command::Core(event) => {
                 let progress =
                     if let Event::Progress { run, .. } = &event { Some(*run) } else { None };
+                if let Event::Finished { run, .. } = &event {
+                    self.stop_turn(*run);
+                }
                 self.apply(event);
                 progress.into_iter().for_each(|it| self.tell_metrics(it.task));
+            }
+            Command::ShowSession { key, reply } => {
+                let _gone = reply.send(self.show_session(&key));
+            }
+            Command::EndSession { key, reply } => {
+                let _gone = reply.send(self.end_session(&key));
             }
             Command::Fleet(change) => self.fleet_changed(change),
             Command::Drain { pool, hand_back_in } => {
@@ -198,7 +216,10 @@ impl Driver {
                 let _gone = reply.send(self.is_idle());
             }
             Command::ShutDown => self.shutting_down = true,
-            Command::EndAll => self.end_all(),
+            Command::EndAll => {
+                self.save_running_sessions();
+                self.end_all();
+            }
             Command::Stop => {}
         }
     }
@@ -293,8 +314,10 @@ impl Driver {
         if self.positions_due.is_some_and(|it| it <= now) {
             self.refresh_positions();
         }
+        self.end_expired_sessions();
         if self.counters_due.is_some_and(|it| it <= now) {
             self.save_counters();
+            self.save_running_sessions();
         }
         while let Some(record) = self.finished.pop_excess(now) {
             self.store.remove(&record);
@@ -305,8 +328,9 @@ impl Driver {
         let core = self.core.next_wakeup().map(|it| self.clock.instant(it));
         let leaving = self.leaving.first().map(|(at, _)| *at);
         let drain = self.drains.values().min().copied();
-        let dues = [self.positions_due, self.counters_due, self.finished.due()];
-        [core, leaving, drain].into_iter().chain(dues).flatten().min()
+        let session = self.sessions.next_end().map(|it| self.clock.instant(it));
+        let own = [self.positions_due, self.counters_due, self.finished.due()];
+        [core, leaving, drain, session].into_iter().chain(own).flatten().min()
     }
 
     fn now(&self) -> Timestamp {

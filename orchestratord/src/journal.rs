@@ -21,6 +21,7 @@ use config_schema::{Durability, JournalConfig};
 use journal::{Journal, JournalError, JournalReader};
 use orchestrator_core::TaskId;
 use serde::Serialize;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use archive::Archive;
@@ -48,10 +49,13 @@ enum Message {
     /// A new task. Comes before everything else about it.
     Admitted(Arc<TaskRecord>),
     Changed(Arc<TaskRecord>),
+    /// A named document; `None`: there is none any more.
     Value {
         key: String,
-        value: Bytes,
+        value: Option<Bytes>,
     },
+    /// Tell when everything before it is written.
+    Flush(oneshot::Sender<()>),
     /// Write what is there, then end.
     Stop,
 }
@@ -78,7 +82,15 @@ impl Outbox {
     /// A named document; a later one replaces it.
     pub(crate) fn value(&self, key: String, document: &impl Serialize) {
         let value = serde_json::to_vec(document).expect("documents always serialise");
-        self.send(Message::Value { key, value: value.into() });
+        self.send(Message::Value { key, value: Some(value.into()) });
+    }
+
+    /// Forgets a named document. Resolves when that is written, or to an error if it cannot be.
+    pub(crate) fn remove(&self, key: String) -> oneshot::Receiver<()> {
+        self.send(Message::Value { key, value: None });
+        let (written, resolves) = oneshot::channel();
+        self.send(Message::Flush(written));
+        resolves
     }
 
     /// Nothing can be written at present, so nothing should be admitted.

@@ -12,6 +12,7 @@ mod crash;
 mod driver;
 mod fleet;
 mod journal;
+mod sessions;
 mod stream;
 mod task;
 mod telemetry;

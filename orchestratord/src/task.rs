@@ -9,10 +9,12 @@ mod stream;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use api_types::{Priority, Task, TaskUsage};
 use bytes::Bytes;
 use orchestrator_core::{TaskId, Timestamp};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(crate) use job::{Input, Job};
@@ -230,6 +232,12 @@ impl TaskRecord {
     /// Its answer is a result and no text.
     fn is_computed(&self) -> bool {
         matches!(self.job.input, Input::Texts(_) | Input::Documents { .. })
+    }
+
+    /// Zero once it has passed; `None`: it has none.
+    pub(crate) fn until_deadline(&self) -> Option<Duration> {
+        let deadline = self.lock().progress.deadline;
+        deadline.map(|it| it.saturating_duration_since(Instant::now()))
     }
 
     /// Since it was admitted.

@@ -52,6 +52,9 @@ pub(crate) struct Telemetry {
     /// Deadlines by class and whether they were met.
     deadlines: Mutex<BTreeMap<&'static str, Fading<bool>>>,
     journal_commit: Histograms,
+    sessions: IntGauge,
+    session_evictions: Counters,
+    budget_rejections: Counters,
     subscribers: IntGauge,
 }
 
@@ -106,6 +109,9 @@ impl Telemetry {
             deadlines_met: exposition.ratios(&family::DEADLINES_MET),
             deadlines: Mutex::default(),
             journal_commit: exposition.histograms(&family::JOURNAL_COMMIT),
+            sessions: exposition.gauges(&family::SESSIONS_ACTIVE).with(&[]),
+            session_evictions: exposition.counters(&family::SESSION_EVICTIONS),
+            budget_rejections: exposition.counters(&family::BUDGET_REJECTIONS),
             subscribers: exposition.gauges(&family::STREAM_SUBSCRIBERS).with(&[]),
             exposition,
         }
@@ -184,6 +190,17 @@ impl Telemetry {
             RejectReason::ContextOverflow { .. } => "context_overflow",
             RejectReason::DuplicateTask => "duplicate",
         };
+        self.refused(record, Some(engine), reason);
+    }
+
+    /// A turn does not fit the budget of its session.
+    pub(crate) fn over_budget(&self, record: &TaskRecord, engine: Option<&str>, kind: &str) {
+        self.budget_rejections.with(&[kind]).inc();
+        self.refused(record, engine, "budget");
+    }
+
+    pub(crate) fn refused(&self, record: &TaskRecord, engine: Option<&str>, reason: &str) {
+        let engine = engine.unwrap_or("unknown");
         self.rejected.with(&[engine, reason]).inc();
         tracing::info!(
             task_id = %record.id, correlation_id = %record.correlation_id,
@@ -227,12 +244,21 @@ impl Telemetry {
         self.swaps.with(&[model, outcome]).inc();
     }
 
-    /// A queued task was pushed out of a full queue.
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self, count: usize) {
+        self.sessions.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn session_evicted(&self, reason: &str) {
+        self.session_evictions.with(&[reason]).inc();
+    }
+
     /// One commit of the journal.
     pub(crate) fn committed(&self, took: Duration) {
         self.journal_commit.with(&[]).observe(took.as_secs_f64() * 1_000.0);
     }
 
+    /// A queued task was pushed out of a full queue.
     pub(crate) fn pushed_out(&self, engine: Option<&str>, policy: &str) {
         self.backpressure.with(&[engine.unwrap_or("unknown"), policy]).inc();
     }

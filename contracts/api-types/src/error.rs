@@ -18,6 +18,7 @@ pub enum ErrorCode {
     PayloadTooLarge,
     TaskIdConflict,
     StreamDiverged,
+    SessionBusy,
     ContextOverflow,
     DeterminismUnavailable,
     DeadlineUnmet,
@@ -36,7 +37,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidParams,
         Self::Unauthenticated,
         Self::Forbidden,
@@ -48,6 +49,7 @@ impl ErrorCode {
         Self::PayloadTooLarge,
         Self::TaskIdConflict,
         Self::StreamDiverged,
+        Self::SessionBusy,
         Self::ContextOverflow,
         Self::DeterminismUnavailable,
         Self::DeadlineUnmet,
@@ -74,7 +76,7 @@ impl ErrorCode {
             Self::Forbidden => 403,
             Self::NotFound | Self::ModelNotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::TaskIdConflict | Self::StreamDiverged => 409,
+            Self::TaskIdConflict | Self::StreamDiverged | Self::SessionBusy => 409,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::ContextOverflow | Self::DeterminismUnavailable | Self::DeadlineUnmet => 422,
@@ -96,6 +98,7 @@ impl ErrorCode {
     pub fn retriable(self) -> bool {
         match self {
             Self::DeadlineUnmet
+            | Self::SessionBusy
             | Self::AdmissionReject
             | Self::QueueFullDropLru
             | Self::PoolUnready
@@ -138,6 +141,7 @@ impl ErrorCode {
             | Self::Internal => "ORCH-2006",
             Self::TaskIdConflict => "ORCH-3024",
             Self::StreamDiverged => "ORCH-2002",
+            Self::SessionBusy => "ORCH-3021",
             Self::ContextOverflow => "ORCH-3014",
             Self::DeterminismUnavailable => "OC-CORE-1031",
             Self::AdmissionReject => "ORCH-2007",
@@ -168,6 +172,7 @@ impl ErrorCode {
             Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Self::TaskIdConflict => "TASK_ID_CONFLICT",
             Self::StreamDiverged => "STREAM_DIVERGED",
+            Self::SessionBusy => "SESSION_BUSY",
             Self::ContextOverflow => "CONTEXT_OVERFLOW",
             Self::DeterminismUnavailable => "DETERMINISM_UNAVAILABLE",
             Self::AdmissionReject => "ADMISSION_REJECT",
@@ -198,7 +203,7 @@ pub struct ErrorEnvelope {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// Which rule refused an admission: `reject`, `shed-low-priority`, `rate`, `quota-queued`,
-    /// `quota-concurrent`, `quota-tokens`.
+    /// `quota-concurrent`, `quota-tokens`, `budget-tokens`, `budget-time`, `budget-cost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

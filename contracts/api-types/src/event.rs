@@ -43,6 +43,8 @@ pub enum QueuedReason {
     HeldByQuota,
     /// It ran and goes on when a replica is found.
     Resuming,
+    /// An earlier turn of its session is open.
+    SessionBusy,
 }
 
 /// The task was handed to a replica.
@@ -107,12 +109,17 @@ pub struct Metrics {
     pub queue_depth: u64,
     /// Whether the replica is known to hold this conversation's KV cache.
     pub kv_warmth: bool,
-    /// What the tenant may still use in this minute; absent without a limit.
+    /// What the session may still use, or the tenant in this minute if that is less; absent without a
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_budget_remaining: Option<u64>,
-    /// Until the task's deadline; absent without one.
+    /// Until the task's deadline, or what the session may still run if that is less; absent without a
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_budget_remaining_ms: Option<u64>,
+    /// What the session may still cost; absent without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_budget_remaining: Option<u64>,
 }
 
 /// The task was stopped for another one; it keeps its tokens and goes on later.

@@ -7,6 +7,7 @@ mod control;
 mod error;
 mod event;
 mod request;
+mod session;
 mod task;
 
 pub use control::{
@@ -24,6 +25,7 @@ pub use request::{
     ChatMessage, Determinism, KvHint, OnDisconnect, Output, OutputFormat, Placement, PlacementMode,
     Priority, PromptInput, SAMPLER_PROFILE, Sampling, TaskRequest, Workload,
 };
+pub use session::{Budget, Budgets, Session};
 pub use task::{
     Admission, Decision, DecisionCandidate, DropCount, Explanation, FinishReason, Links,
     PlacementChoice, PlacementDrop, Task, TaskList, TaskPlacement, TaskState, TaskTimings,

@@ -43,6 +43,7 @@ pub struct Config {
     pub deadlines: Deadlines,
     pub swap: Swap,
     pub preemption: Preemption,
+    pub sessions: Sessions,
     pub watchdog: Watchdog,
     pub limits: Limits,
     pub stream: StreamConfig,
@@ -161,6 +162,35 @@ pub enum PreemptionMode {
     Soft,
     /// Running batch tasks are stopped; they keep their tokens and go on later.
     Hard,
+}
+
+/// Turns of one conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sessions {
+    pub ttl_ms: u64,
+    /// 0: no limit.
+    pub turns: u32,
+    pub concurrent: ConcurrentTurns,
+    pub max_per_tenant: NonZeroU32,
+    pub budgets: Budgets,
+}
+
+/// Of a session. `None`: no such limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budgets {
+    pub tokens: Option<u64>,
+    pub time_ms: Option<u64>,
+    pub cost: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConcurrentTurns {
+    /// It waits in the queue until the other one has ended.
+    #[default]
+    Serialise,
+    /// It is refused.
+    Reject,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use serde::Deserialize;
 pub(crate) use self::pool::PoolDoc;
 pub use self::pool::{TritonCustomDoc, TritonDoc};
 use crate::config::{
-    ClassMode, DeviceKind, Durability, FullPolicy, OnExceed, OnManagerExit, PreemptionMode, Profile,
+    ClassMode, ConcurrentTurns, DeviceKind, Durability, FullPolicy, OnExceed, OnManagerExit,
+    PreemptionMode, Profile,
 };
 use crate::format::{ADDRESS, BASE_URL, DIGEST, IDENTIFIER, IP, LOG_FILTER};
 
@@ -53,6 +54,8 @@ pub struct Document {
     pub swap: SwapDoc,
     /// Whether running batch tasks are stopped for interactive ones.
     pub preemption: PreemptionDoc,
+    /// Turns of one conversation.
+    pub sessions: SessionsDoc,
     /// When a task that does not get on is ended.
     pub watchdog: WatchdogDoc,
     /// What one caller may ask of the HTTP server.
@@ -196,6 +199,37 @@ pub struct PreemptionDoc {
     /// Running tasks that may be stopped in a minute.
     #[schemars(range(min = 1, max = 600))]
     pub max_per_min: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionsDoc {
+    /// A session ends this long after its last turn, in ms.
+    #[schemars(range(min = 1, max = 2_592_000_000_u64))]
+    pub ttl_ms: Option<u64>,
+    /// After so many turns the next one begins anew, on any replica and without a warm cache; 0: never.
+    pub turns: Option<u32>,
+    /// What happens to a turn while another one of its session is open.
+    pub concurrent: Option<ConcurrentTurns>,
+    /// Sessions without an open turn that are kept for each tenant; the longest unused goes first.
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_per_tenant: Option<u32>,
+    /// What each session may use until it ends.
+    pub budgets: BudgetsDoc,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BudgetsDoc {
+    /// Tokens of prompts and answers; left out, as each of the others: no such limit.
+    #[schemars(range(min = 1))]
+    pub tokens: Option<u64>,
+    /// Time on replicas, in ms.
+    #[schemars(range(min = 1))]
+    pub time_ms: Option<u64>,
+    /// Tokens times what they cost in `models`.
+    #[schemars(range(min = 1))]
+    pub cost: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -20,11 +20,12 @@ mod tree;
 
 pub use change::{Change, changes};
 pub use config::{
-    ApiKey, Bind, Class, ClassMode, Classes, Config, DEFAULT_TENANT, Deadlines, Device, DeviceKind,
-    Durability, EngineKind, EngineSource, Fairness, FullPolicy, JournalConfig, Limits, LogConfig,
-    ManagerConfig, ManagerRef, ModelCost, OnExceed, OnManagerExit, PoolConfig, Preemption,
-    PreemptionMode, Profile, QueueConfig, Residency, Restart, Retention, SamplerProfile, Sse,
-    StreamConfig, Swap, Tenant, TritonNames, Watchdog, Workload,
+    ApiKey, Bind, Budgets, Class, ClassMode, Classes, ConcurrentTurns, Config, DEFAULT_TENANT,
+    Deadlines, Device, DeviceKind, Durability, EngineKind, EngineSource, Fairness, FullPolicy,
+    JournalConfig, Limits, LogConfig, ManagerConfig, ManagerRef, ModelCost, OnExceed,
+    OnManagerExit, PoolConfig, Preemption, PreemptionMode, Profile, QueueConfig, Residency,
+    Restart, Retention, SamplerProfile, Sessions, Sse, StreamConfig, Swap, Tenant, TritonNames,
+    Watchdog, Workload,
 };
 pub use document::{Document, TritonCustomDoc, TritonDoc};
 pub use parse::{load, parse, pointer};

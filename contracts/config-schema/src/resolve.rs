@@ -8,16 +8,16 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use crate::config::{
-    ApiKey, BACKOFF_MAX_MS, BACKOFF_MS, Bind, Class, Classes, Config, DEFAULT_TENANT, Deadlines,
-    Device, DeviceKind, Durability, EngineSource, Fairness, FullPolicy, GPU_MARGIN_MIB,
+    ApiKey, BACKOFF_MAX_MS, BACKOFF_MS, Bind, Budgets, Class, Classes, Config, DEFAULT_TENANT,
+    Deadlines, Device, DeviceKind, Durability, EngineSource, Fairness, FullPolicy, GPU_MARGIN_MIB,
     JournalConfig, Limits, LogConfig, MANAGER_PORT, ManagerConfig, ManagerRef, ModelCost,
     ORCHESTRATOR_PORT, OnExceed, OnManagerExit, PoolConfig, Preemption, Profile,
-    QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig, Restart, Retention, SamplerProfile, Sse,
-    StreamConfig, Swap, Tenant, Watchdog,
+    QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig, Restart, Retention, SamplerProfile,
+    Sessions, Sse, StreamConfig, Swap, Tenant, Watchdog,
 };
 use crate::document::{
     ApiKeyDoc, ClassDoc, DeviceDoc, Document, JournalDoc, LimitsDoc, ManagerDoc, ModelCostDoc,
-    PoolDoc, RetentionDoc, SamplerProfileDoc, TenantDoc,
+    PoolDoc, RetentionDoc, SamplerProfileDoc, SessionsDoc, TenantDoc,
 };
 
 impl Config {
@@ -70,6 +70,7 @@ impl Config {
                 interactive: class(&doc.classes.interactive, 8, 30_000),
                 batch: class(&doc.classes.batch, 1, minutes(30)),
             },
+            sessions: sessions(&doc.sessions),
             watchdog: Watchdog {
                 wall_ms: doc.watchdog.wall_ms.unwrap_or(pick(minutes(30), minutes(10))),
                 idle_ms: doc.watchdog.idle_ms.unwrap_or(pick(60_000, 30_000)),
@@ -89,6 +90,20 @@ impl Config {
             release_timeout_ms: doc.release_timeout_ms.unwrap_or(30_000),
             pool_manager: manager(doc.pool_manager.unwrap_or_default(), doc.profile),
         }
+    }
+}
+
+fn sessions(doc: &SessionsDoc) -> Sessions {
+    Sessions {
+        ttl_ms: doc.ttl_ms.unwrap_or(600_000),
+        turns: doc.turns.unwrap_or(8),
+        concurrent: doc.concurrent.unwrap_or_default(),
+        max_per_tenant: non_zero(doc.max_per_tenant, 1_024),
+        budgets: Budgets {
+            tokens: doc.budgets.tokens,
+            time_ms: doc.budgets.time_ms,
+            cost: doc.budgets.cost,
+        },
     }
 }
 

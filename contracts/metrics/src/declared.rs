@@ -12,6 +12,7 @@ pub const LABELS: &[Label] = &[
         budget: 2,
         meaning: "whether a wish for pools was not met: yes or no",
     },
+    Label { name: "kind", budget: 3, meaning: "which budget: tokens, time or cost" },
     Label {
         name: "mode",
         budget: 4,
@@ -204,6 +205,31 @@ pub mod orchestrator {
         requirement: "OC-CTRL-2051",
         without_engine: Some("one journal for all"),
     };
+    pub const SESSIONS_ACTIVE: Family = Family {
+        name: "sessions_active",
+        help: "Sessions that have not ended",
+        kind: Kind::Gauge,
+        labels: &[],
+        requirement: "ORCH-3022",
+        without_engine: Some("its turns may run on several engines"),
+    };
+    pub const SESSION_EVICTIONS: Family = Family {
+        name: "session_evictions_total",
+        help: "Sessions that lost their place in a cache: unused (ttl), used up (turns), or too many \
+               (capacity)",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        requirement: "ORCH-3022",
+        without_engine: Some("its turns may run on several engines"),
+    };
+    pub const BUDGET_REJECTIONS: Family = Family {
+        name: "budget_rejections_total",
+        help: "Turns refused because their session's budget does not suffice",
+        kind: Kind::Counter,
+        labels: &["kind"],
+        requirement: "ORCH-3099",
+        without_engine: Some("a budget is a session's, on whatever engine it runs"),
+    };
     pub const STREAM_SUBSCRIBERS: Family = Family {
         name: "stream_subscribers",
         help: "Open streams",
@@ -326,6 +352,9 @@ pub const ORCHESTRATOR: &[Family] = &[
     orchestrator::ADMISSION_SHARE,
     orchestrator::DEADLINES_MET,
     orchestrator::JOURNAL_COMMIT,
+    orchestrator::SESSIONS_ACTIVE,
+    orchestrator::SESSION_EVICTIONS,
+    orchestrator::BUDGET_REJECTIONS,
     orchestrator::STREAM_SUBSCRIBERS,
 ];
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{Common, Facts, Header, complete};
 
 const COMMON: Common = Common {
+    advised: &[],
     error_schema: "Failure",
     error_example: |status, code| json!({"code": code, "status": status}),
     refusals: &[(403, "FORBIDDEN")],

@@ -1,6 +1,6 @@
 //! Submission: every check that needs no waiting, the full queue, and the place in it.
 
-use super::{Core, Phase, Replica, Task};
+use super::{Core, Replica, Task};
 use crate::event::{Availability, Effect, Ending, QuotaKind, RejectReason, ReplicaStatus, Usage};
 use crate::placement::{admits, needed, room};
 use crate::policy::FullPolicy;
@@ -33,9 +33,7 @@ impl Core {
         let (task, model, class, tenant) = (spec.task, spec.model, spec.class, spec.tenant);
         self.check(&spec)?;
         self.check_limits(&spec)?;
-        let route = self.route_of(&spec);
-        let turnovers = self.turnovers(&spec, None);
-        let start = self.predict(&spec, turnovers);
+        let (turnovers, start) = self.foresee(&spec);
         self.check_deadline(&spec, start, turnovers)?;
         let reserved = self.reserve(&spec)?;
         if let Err(reason) = self.make_room(&spec, start, effects) {
@@ -44,19 +42,19 @@ impl Core {
             return Err(reason);
         }
         // Once more: who was pushed out is no longer ahead.
-        let turnovers = self.turnovers(&spec, None);
-        let start = self.predict(&spec, turnovers);
+        let (turnovers, start) = self.foresee(&spec);
+        let turns = self.open_turns(&spec);
         self.last_task = Some(task);
         let due = self.now.after(spec.deadline.unwrap_or(self.config.class(class).patience));
-        let place = self.queue.push(model, route, (tenant, class), (due, task), self.now);
-        self.tenants.entry(tenant).or_default().queued += 1;
+        let phase = self.enter(&spec, (due, task));
         let admitted = Task {
             admitted: self.now,
             due,
-            phase: Phase::Queued(place),
+            phase,
             attempts: 0,
             failures: 0,
-            predicted: start.unwrap_or_default(),
+            // What it waits for in its session says nothing of the queue.
+            predicted: start.filter(|_| turns == 0).unwrap_or_default(),
             turnovers,
             usage: Usage::default(),
             prompt_charged: 0,
@@ -71,7 +69,7 @@ impl Core {
         self.tasks.insert(task, Box::new(admitted));
         self.watch(task);
         self.watch_unready(model);
-        let position = self.queue.rank(model, tenant, class, (due, task));
+        let position = self.position(task);
         let effect = Effect::Admitted {
             task,
             position,
@@ -184,8 +182,10 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) -> Result<(), RejectReason> {
         let capacity = self.config.queue_capacity as usize;
-        let total_full = TOTAL_CAPACITY_FACTOR * capacity <= self.queue.len();
-        if self.queue.len_of_model(spec.model) < capacity && !total_full {
+        let total = self.queue.len() + self.sessions.behind_len();
+        let of_model =
+            self.queue.len_of_model(spec.model) + self.sessions.behind_of_model(spec.model);
+        if of_model < capacity && total < TOTAL_CAPACITY_FACTOR * capacity {
             return Ok(());
         }
         let victim = match self.config.full_policy {
@@ -194,7 +194,9 @@ impl Core {
                 self.oldest_of_lowest(spec.model).map(|it| (it, Ending::Dropped))
             }
             FullPolicy::ShedLowPriority if spec.class == Class::Interactive => {
-                self.queue.newest(spec.model, Class::Batch).map(|it| (it, Ending::Shed))
+                let queued = self.queue.newest(spec.model, Class::Batch);
+                let behind = self.sessions.newest_behind(spec.model, Class::Batch);
+                queued.max(behind).map(|it| (it, Ending::Shed))
             }
             FullPolicy::ShedLowPriority => None,
         };
@@ -209,7 +211,10 @@ impl Core {
     }
 
     fn oldest_of_lowest(&self, model: ModelId) -> Option<TaskId> {
-        [Class::Batch, Class::Interactive].iter().find_map(|class| self.queue.oldest(model, *class))
+        [Class::Batch, Class::Interactive].into_iter().find_map(|class| {
+            let behind = self.sessions.oldest_behind(model, class);
+            self.queue.oldest(model, class).into_iter().chain(behind).min()
+        })
     }
 
     /// Which replicas can run the task.
@@ -252,6 +257,13 @@ impl Core {
             .sum::<u128>();
         let own_share = u128::from(self.config.class(class).weight.max(1));
         u64::try_from((before + 1) * shares.max(1) / own_share).unwrap_or(u64::MAX)
+    }
+
+    /// Slots that must come free for a newcomer, and its start.
+    fn foresee(&self, spec: &TaskSpec) -> (u64, Option<Start>) {
+        let turnovers = self.turnovers(spec, None);
+        let start = self.predict(spec, turnovers);
+        (turnovers, start.map(|it| self.behind_turns(spec, it, self.open_turns(spec))))
     }
 
     /// Predicted start of a task; `None` while nothing is Ready.

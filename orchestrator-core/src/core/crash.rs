@@ -4,21 +4,17 @@
 //! one. A second such death, alone, ends it. What was decoding well is resumed at once. A task that
 //! was aboard more deaths than chance explains runs alone, too, and is given up in the end.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::Core;
 use super::release::ATTEMPTS_MAX;
 use crate::event::{Availability, Effect, Ending, Run};
 use crate::placement::admits;
-use crate::types::{ModelId, ReplicaId, SessionId, TaskId};
+use crate::types::{ModelId, ReplicaId, TaskId};
 
 /// Deaths aboard, from which on a task runs alone, and at which it is given up.
 const CRASHES_SUSPECT: u8 = 3;
 const CRASHES_MAX: u8 = 5;
 /// Deaths before the first token that end a task, if it was alone at the last.
 const STRIKES_MAX: u8 = 2;
-/// Sessions whose replica is remembered; the longest unused are forgotten.
-const SESSIONS_MAX: usize = 65_536;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Suspicion {
@@ -40,40 +36,6 @@ impl Suspicion {
 
     pub(super) fn must_run_alone(self) -> bool {
         0 < self.strikes || CRASHES_SUSPECT <= self.crashes
-    }
-}
-
-/// Where sessions ran last.
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
-    homes: BTreeMap<SessionId, (Home, u64)>,
-    by_use: BTreeSet<(u64, SessionId)>,
-    uses: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Home {
-    pub(super) replica: ReplicaId,
-    pub(super) incarnation: u64,
-}
-
-impl Sessions {
-    pub(super) fn home(&self, session: SessionId) -> Option<Home> {
-        self.homes.get(&session).map(|it| it.0)
-    }
-
-    pub(super) fn remember(&mut self, session: SessionId, replica: ReplicaId, incarnation: u64) {
-        self.uses += 1;
-        let entry = (Home { replica, incarnation }, self.uses);
-        if let Some((_, before)) = self.homes.insert(session, entry) {
-            self.by_use.remove(&(before, session));
-        }
-        self.by_use.insert((self.uses, session));
-        if SESSIONS_MAX < self.by_use.len()
-            && let Some((_, oldest)) = self.by_use.pop_first()
-        {
-            self.homes.remove(&oldest);
-        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Core, Phase, Replica, crash};
+use super::sessions::Home;
+use super::{Core, Phase, Replica};
 use crate::decision::{Choice, DecisionRecord, DropReason};
 use crate::event::{Availability, Effect, Run, Usage};
 use crate::placement::{Candidate, Plan, admits, needed, place};
 use crate::queue::{Next, Route};
-use crate::types::{Attempt, Class, Micros, ModelId, ReplicaId, TaskId, TaskSpec};
+use crate::types::{Attempt, Class, Micros, ModelId, ReplicaId, SessionId, TaskId, TaskSpec};
 
 impl Core {
     /// Hands waiting tasks of `model` to replicas until one of the two runs out.
@@ -88,7 +89,7 @@ impl Core {
         let task = self.task(id);
         let model = &self.models[&task.spec.model];
         let mut dropped = BTreeMap::new();
-        let warm = self.warm_replica(&task.spec);
+        let warm = task.spec.session.and_then(|it| self.session_home(it));
         let length = model.experience.length(&task.spec).saturating_sub(task.kept_tokens);
         let candidates = model
             .free
@@ -207,8 +208,9 @@ impl Core {
     }
 
     /// The replica that ran the session's last turn and still holds it.
-    pub(super) fn warm_replica(&self, spec: &TaskSpec) -> Option<ReplicaId> {
-        let crash::Home { replica, incarnation } = self.sessions.home(spec.session?)?;
+    #[must_use]
+    pub fn session_home(&self, session: SessionId) -> Option<ReplicaId> {
+        let Home { replica, incarnation } = self.sessions.home(session)?;
         let known = self.replicas.get(&replica)?;
         (known.status.incarnation == incarnation).then_some(replica)
     }

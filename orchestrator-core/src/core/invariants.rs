@@ -18,6 +18,7 @@ impl Core {
         self.work_conserving(&mut found);
         self.due_first(&mut found);
         self.never_stuck(&mut found);
+        self.turns_in_order(&mut found);
         found
     }
 
@@ -71,7 +72,7 @@ impl Core {
         for task in self.tasks.values() {
             let counts = tenants.entry(task.spec.tenant).or_default();
             match task.phase {
-                Phase::Queued(_) => counts.0 += 1,
+                Phase::Queued(_) | Phase::Behind => counts.0 += 1,
                 Phase::Running { .. } => counts.1 += 1,
                 Phase::Isolated => {}
             }

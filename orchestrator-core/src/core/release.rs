@@ -54,6 +54,12 @@ impl Core {
                 self.models.entry(model).or_default().isolated.remove(&task);
                 self.drop_reservation(task);
             }
+            Phase::Behind => {
+                self.sessions.step_out(&self.tasks[&task].spec);
+                if let Some(it) = self.tenants.get_mut(&tenant) {
+                    it.queued -= 1;
+                }
+            }
             Phase::Running { .. } => unreachable!("only a waiting task leaves the queue"),
         }
     }
@@ -171,7 +177,7 @@ impl Core {
         model.experience.record_finished(spec, output, took);
         let incarnation = self.replicas.get(&run.replica).map(|it| it.status.incarnation);
         if let (Some(session), Some(incarnation)) = (spec.session, incarnation) {
-            self.sessions.remember(session, run.replica, incarnation);
+            self.sessions.remember(session, run.task, run.replica, incarnation);
         }
     }
 
@@ -226,6 +232,12 @@ impl Core {
         let task = self.task_mut(id);
         task.kept_tokens = task.output();
         task.usage = Usage::default();
+        self.wait(id);
+    }
+
+    /// In the queue, or alone.
+    pub(super) fn wait(&mut self, id: TaskId) {
+        let task = self.task_mut(id);
         let (model, owner) = (task.spec.model, (task.spec.tenant, task.spec.class));
         if task.suspicion.must_run_alone() {
             task.phase = Phase::Isolated;
@@ -280,6 +292,9 @@ impl Core {
     /// The task is over: what it reserved and did not use goes back.
     pub(super) fn forget(&mut self, id: TaskId) {
         let task = self.tasks.remove(&id).expect("a task that ends is known");
+        if let Some(session) = task.spec.session {
+            self.sessions.leave(session, id);
+        }
         let Some((since, reserved)) = task.reserved else { return };
         let used = u64::from(task.prompt_charged) + u64::from(task.output());
         if let Some(tenant) = self.tenants.get_mut(&task.spec.tenant) {

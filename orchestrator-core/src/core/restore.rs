@@ -140,7 +140,7 @@ impl Core {
 
     fn restore_task(&mut self, saved: SavedTask) {
         let SavedTask { spec, admitted, standing } = saved;
-        let (id, model, tenant) = (spec.task, spec.model, spec.tenant);
+        let (id, model) = (spec.task, spec.model);
         // What had begun goes first in its lane: a stream that stands still is worse than a late start.
         let wait = match standing.attempts {
             0 => spec.deadline.unwrap_or(self.config.class(spec.class).patience),
@@ -149,13 +149,12 @@ impl Core {
         let due = admitted.after(wait);
         let suspicion = crash::Suspicion::of(standing.crashes, standing.strikes);
         self.last_task = self.last_task.max(Some(id));
-        let phase = if suspicion.must_run_alone() {
+        let phase = if suspicion.must_run_alone() && self.open_turns(&spec) == 0 {
+            self.sessions.enter(&spec);
             self.models.entry(model).or_default().isolated.insert(id);
             Phase::Isolated
         } else {
-            let (route, owner) = (self.route_of(&spec), (tenant, spec.class));
-            self.tenants.entry(tenant).or_default().queued += 1;
-            Phase::Queued(self.queue.push(model, route, owner, (due, id), self.now))
+            self.enter(&spec, (due, id))
         };
         let task = Task {
             admitted,

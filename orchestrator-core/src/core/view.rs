@@ -22,6 +22,8 @@ pub struct Standing {
 /// Why a task waits, the strongest reason first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitReason {
+    /// An earlier turn of its session is open.
+    SessionBusy,
     /// Its tenant is at a limit of its own.
     HeldByQuota,
     /// A replica of its model is being loaded, or will be.
@@ -70,28 +72,46 @@ impl Core {
     #[must_use]
     pub fn standing(&self, id: TaskId) -> Option<Standing> {
         let task = self.tasks.get(&id)?;
+        task.running().is_none().then(|| self.standing_at(task, self.position(id)))
+    }
+
+    /// How many of its tenant, class and model go before a waiting task; of those behind a turn of a
+    /// session, its own session's.
+    pub(super) fn position(&self, id: TaskId) -> u64 {
+        let task = self.task(id);
         let spec = &task.spec;
-        let position = match task.phase {
-            Phase::Queued(_) => {
-                self.queue.rank(spec.model, spec.tenant, spec.class, (task.due, id))
-            }
-            Phase::Isolated => 0,
-            Phase::Running { .. } => return None,
-        };
-        Some(self.standing_at(task, position))
+        let rank = || self.queue.rank(spec.model, spec.tenant, spec.class, (task.due, id));
+        match task.phase {
+            Phase::Queued(_) => rank(),
+            Phase::Behind => rank() + self.sessions.place_behind(spec),
+            Phase::Isolated | Phase::Running { .. } => 0,
+        }
     }
 
     /// Every waiting task with its standing, in one pass.
     pub fn standings(&self) -> impl Iterator<Item = (TaskId, Standing)> {
-        self.queue.lanes().flat_map(move |(_, _, keys)| {
+        let queued = self.queue.lanes().flat_map(move |(_, _, keys)| {
             keys.zip(0..)
                 .map(move |((_, id), position)| (id, self.standing_at(&self.tasks[&id], position)))
-        })
+        });
+        let behind = self.sessions.all_behind().map(|(id, place)| {
+            let task = &self.tasks[&id];
+            let spec = &task.spec;
+            let rank = self.queue.rank(spec.model, spec.tenant, spec.class, (task.due, id));
+            (id, self.standing_at(task, rank + place))
+        });
+        queued.chain(behind)
     }
 
     fn standing_at(&self, task: &Task, position: u64) -> Standing {
         let turnovers = self.turnovers(&task.spec, Some(position));
-        let predicted = self.predict(&task.spec, turnovers);
+        let predicted = self.predict(&task.spec, turnovers).map(|it| match task.phase {
+            Phase::Behind => {
+                let turns = 1 + self.sessions.place_behind(&task.spec);
+                self.behind_turns(&task.spec, it, turns)
+            }
+            Phase::Queued(_) | Phase::Isolated | Phase::Running { .. } => it,
+        });
         Standing {
             position,
             predicted_start: predicted.map(|it| it.expected),
@@ -103,7 +123,9 @@ impl Core {
     fn wait_reason(&self, task: &Task) -> WaitReason {
         let (model, tenant, class) = (task.spec.model, task.spec.tenant, task.spec.class);
         let is = |wanted| self.replicas_of(model).any(|(_, it)| it.status.availability == wanted);
-        if self.queue.is_held(tenant) {
+        if task.phase == Phase::Behind {
+            WaitReason::SessionBusy
+        } else if self.queue.is_held(tenant) {
             WaitReason::HeldByQuota
         } else if !is(Availability::Ready) {
             if is(Availability::Unloaded) || is(Availability::Coming) {
@@ -129,7 +151,7 @@ impl Core {
         let experience = &self.models.get(&task.spec.model)?.experience;
         match task.phase {
             Phase::Running { .. } => Some(experience.on_time_permille(&task.spec, Micros(left))),
-            Phase::Queued(_) | Phase::Isolated => {
+            Phase::Queued(_) | Phase::Isolated | Phase::Behind => {
                 let position = self.standing(id)?.position;
                 let turnovers = self.turnovers(&task.spec, Some(position));
                 let start = self.predict(&task.spec, turnovers)?;
@@ -173,7 +195,7 @@ impl Core {
             });
             match task.phase {
                 Phase::Running { .. } => lane.running += 1,
-                Phase::Queued(_) | Phase::Isolated => {
+                Phase::Queued(_) | Phase::Isolated | Phase::Behind => {
                     lane.queued += 1;
                     lane.oldest_wait = lane.oldest_wait.max(Some(self.now.since(task.admitted)));
                 }
@@ -229,13 +251,13 @@ impl Core {
     /// Tasks that wait for a model.
     #[must_use]
     pub fn queued_for(&self, model: ModelId) -> u64 {
-        self.queue.len_of_model(model) as u64
+        (self.queue.len_of_model(model) + self.sessions.behind_of_model(model)) as u64
     }
 
     /// Tasks that wait for a slot.
     #[must_use]
     pub fn queued(&self) -> u64 {
         let isolated: usize = self.models.values().map(|it| it.isolated.len()).sum();
-        (self.queue.len() + isolated) as u64
+        (self.queue.len() + self.sessions.behind_len() + isolated) as u64
     }
 }

@@ -11,4 +11,5 @@ mod properties;
 mod restarts;
 mod rules;
 mod script;
+mod sessions;
 mod swaps;

@@ -64,20 +64,30 @@ fn a_session_returns_to_its_replica_unless_that_is_busy_or_was_restarted() {
         2 progress t2 r2 out=1
         3 done t2 r2 out=2
         4 submit t3 m1 session=5 prompt=500
-        5 submit t4 m1 session=5 prompt=500
-        6 submit t5 m1 session=5 prompt=500
-        7 done t3 r2
-        7 done t4 r2
-        7 coming r2 m1 inc=2 slots=2
-        8 ready r2 m1 inc=2 slots=2
-        9 submit t6 m1 session=5 prompt=500",
+        5 done t3 r2 out=2
+        5 submit t4 m1
+        5 submit t5 m1
+        5 submit t6 m1
+        6 done t1 r1
+        6 submit t7 m1 session=5 prompt=500
+        7 done t7 r1
+        7 done t5 r1
+        7 done t6 r2
+        8 submit t8 m1 session=5 prompt=500
+        9 done t8 r1
+        9 coming r1 m1 inc=2 slots=2
+        9 ready r1 m1 inc=2 slots=2
+        9 submit t9 m1 session=5 prompt=500",
         expect![[r#"
             1: decided t1: Order of [1, 2], dropped []
             1: decided t2: Fastest of [2, 1], dropped []
             4: decided t3: Warm of [2, 1], dropped []
-            5: decided t4: Warm of [2, 1], dropped []
-            6: decided t5: Only of [1], dropped [(NoSlot, 1)]
-            9: decided t6: Only of [2], dropped [(NoSlot, 1)]
+            5: decided t4: LeastLoaded of [2, 1], dropped []
+            5: decided t5: Order of [1, 2], dropped []
+            5: decided t6: Only of [2], dropped [(NoSlot, 1)]
+            6: decided t7: Only of [1], dropped [(NoSlot, 1)]
+            8: decided t8: Warm of [1, 2], dropped []
+            9: decided t9: LeastLoaded of [1, 2], dropped []
         "#]],
     );
 }

@@ -150,6 +150,7 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(replica, incarnation)| Event::ReplicaFailed { replica, incarnation }),
         1 => replica().prop_map(|replica| Event::ReplicaRemoved { replica }),
         1 => replica().prop_map(|replica| Event::OrderFailed { replica }),
+        1 => (0..3_u64).prop_map(|it| Event::SessionEnded { session: SessionId(it) }),
         1 => (0..3_u32).prop_map(|it| Event::HandBack { pool: PoolId(it) }),
         1 => (replica(), footprint)
             .prop_map(|(replica, footprint)| Event::FootprintChanged { replica, footprint }),
@@ -171,6 +172,7 @@ struct Shadow {
     open: BTreeSet<TaskId>,
     running: BTreeMap<TaskId, Run>,
     preempted: BTreeMap<TaskId, u32>,
+    sessions: BTreeMap<TaskId, Option<SessionId>>,
 }
 
 impl Shadow {
@@ -185,6 +187,10 @@ impl Shadow {
                     before.is_none_or(|it| it.attempt < run.attempt),
                     "dispatched twice at once"
                 );
+                let session = self.sessions[&run.task];
+                let turns = self.open.iter().filter(|it| self.sessions[*it] == session);
+                let first = turns.min().filter(|_| session.is_some());
+                assert!(first.is_none_or(|it| *it == run.task), "an earlier turn is open");
             }
             Effect::CancelOnReplica(run) => {
                 assert_eq!(self.running.get(&run.task), Some(run), "stop of what does not run");
@@ -207,7 +213,7 @@ impl Shadow {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
-    // OC-CORE-1001, OC-CORE-1005, OC-CORE-1010, OC-CORE-1033, OC-CORE-1045
+    // OC-CORE-1001, OC-CORE-1005, OC-CORE-1010, OC-CORE-1033, OC-CORE-1045, OC-CORE-1046
     #[test]
     fn invariants_hold_after_arbitrary_events(
         script in prop::collection::vec((0..90_000_000_u64, event(), any::<bool>()), 1..150),
@@ -235,6 +241,11 @@ proptest! {
             let event = steer(event, plausible, &mut submitted, &shadow);
             // A clock that steps back counts as one that stands still.
             let told = if step % 17 == 0 { now / 2 } else { now };
+            if let Event::Submitted(TaskSpec { task, session, .. }) = &event
+                && !shadow.open.contains(task)
+            {
+                shadow.sessions.insert(*task, *session);
+            }
             let effects = core.apply(Timestamp(told), event.clone());
             // Same events, same effects.
             assert_eq!(effects, twin.apply(Timestamp(told), event.clone()));

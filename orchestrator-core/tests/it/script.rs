@@ -226,6 +226,7 @@ fn parse(text: &str) -> Event {
                 idle_ttl: words.seconds("ttl"),
             },
         },
+        "forget" => Event::SessionEnded { session: SessionId(words.id(1).into()) },
         "handback" => Event::HandBack { pool: PoolId(words.id(1)) },
         "unheard" => Event::OrderFailed { replica: words.replica(1) },
         "device" => Event::DeviceChanged {

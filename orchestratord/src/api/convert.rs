@@ -1,15 +1,14 @@
 //! Between the core's and the fleet's words and those of the wire.
 
 use api_types::Admission;
-use orchestrator_core::{RejectReason, Standing};
+use orchestrator_core::Standing;
 
 use super::App;
 use super::error::ApiError;
-use crate::driver;
+use crate::driver::{self, Rejection};
 use crate::task::TaskRecord;
 
-pub(super) fn rejection(reason: RejectReason) -> ApiError {
-    let told = driver::rejection(reason);
+pub(super) fn rejection(told: Rejection) -> ApiError {
     ApiError {
         retry_after_ms: told.retry_after.map(|it| (it.0 / 1_000).max(1)),
         policy_label: told.policy,

@@ -38,12 +38,11 @@ impl ApiError {
         }
     }
 
-    /// 429 and 503 always say when to come back.
+    /// 429 and 503 always say when to come back, others where something is known.
     pub(crate) fn render(self, correlation_id: &str) -> Response {
         let status = self.code.status();
         let advised = matches!(status, 429 | 503);
-        let retry_after_ms =
-            self.retry_after_ms.or(advised.then_some(RETRY_AFTER_DEFAULT_MS)).filter(|_| advised);
+        let retry_after_ms = self.retry_after_ms.or(advised.then_some(RETRY_AFTER_DEFAULT_MS));
         let body = ErrorEnvelope {
             retry_after_ms,
             policy_label: self.policy_label.map(str::to_owned),

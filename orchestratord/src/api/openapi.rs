@@ -20,9 +20,10 @@ use http_shell::contract::{Common, complete};
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::{fleet, lists, operate, queue, streams, system, tasks};
+use super::{fleet, lists, operate, queue, sessions, streams, system, tasks};
 
 const COMMON: Common = Common {
+    advised: &[ErrorCode::SessionBusy.as_str()],
     error_schema: "ErrorEnvelope",
     error_example: examples::error,
     refusals: &[
@@ -42,7 +43,10 @@ const COMMON: Common = Common {
         version = api_types::API_VERSION,
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    paths(tasks::create, lists::list, tasks::show, tasks::explain, tasks::cancel, streams::read, fleet::models),
+    paths(
+        tasks::create, lists::list, tasks::show, tasks::explain, tasks::cancel, streams::read, sessions::show,
+        sessions::end, fleet::models
+    ),
     components(schemas(
         Admission, Disconnected, End, ErrorEnvelope, Metrics, Preempted, Queued, Resumed, Started,
         TaskRequest, TaskResult, Token

@@ -19,12 +19,14 @@ use super::{App, convert, streams};
 use crate::admission::{Refusal, parse, prepare, validate};
 use crate::attempt::millis;
 use crate::driver::{Submission, SubmitReply};
+use crate::sessions::Remaining;
 use crate::task::TaskRecord;
 use crate::tenants::Tenant;
 
 const POSITION_HEADER: HeaderName = HeaderName::from_static("x-queue-position");
 const TOKENS_HEADER: HeaderName = HeaderName::from_static("x-budget-tokens-remaining");
 const TIME_HEADER: HeaderName = HeaderName::from_static("x-budget-time-remaining-ms");
+const COST_HEADER: HeaderName = HeaderName::from_static("x-budget-cost-remaining");
 const ETA_HEADER: HeaderName = HeaderName::from_static("x-queue-eta-ms");
 
 /// Admits a task, or answers for one that was submitted before with the same id.
@@ -64,20 +66,16 @@ pub(super) async fn create(
     let id = valid.id;
     let job = prepare(valid, &app.fleet.now(), &app.sampler_profiles).await?;
     match app.driver.submit(Submission { id, tenant, job, correlation_id }).await {
-        SubmitReply::Admitted { record, admission, tokens_left } => {
+        SubmitReply::Admitted { record, admission, remaining } => {
             stored(&record).await?;
-            let mut answer = answer(&app, record, streams, Some(admission)).await;
-            if let Some(tokens) = tokens_left {
-                answer.headers_mut().insert(TOKENS_HEADER, HeaderValue::from(tokens));
-            }
-            Ok(answer)
+            Ok(answer(&app, record, streams, Some((admission, remaining))).await)
         }
         SubmitReply::Known(record) => {
             stored(&record).await?;
             Ok(answer(&app, record, streams, None).await)
         }
         SubmitReply::Conflict => Err(conflict()),
-        SubmitReply::Rejected(reason) => Err(convert::rejection(reason)),
+        SubmitReply::Rejected(rejection) => Err(convert::rejection(rejection)),
         SubmitReply::ShuttingDown => {
             Err(ApiError::new(ErrorCode::ShuttingDown, "the server shuts down"))
         }
@@ -166,16 +164,17 @@ async fn answer(
     app: &App,
     record: Arc<TaskRecord>,
     streams: bool,
-    fresh: Option<Admission>,
+    fresh: Option<(Admission, Remaining)>,
 ) -> Response {
-    let admission = match fresh {
-        Some(admission) => admission,
+    let (admission, remaining) = match fresh {
+        Some(fresh) => fresh,
         None => {
             let standing = app.driver.standing(record.core_id).await;
-            convert::admission_now(&record, standing, app)
+            let time_ms = record.until_deadline().map(millis);
+            let remaining = Remaining { time_ms, ..Remaining::default() };
+            (convert::admission_now(&record, standing, app), remaining)
         }
     };
-    let deadline = record.lock().progress.deadline;
     let mut response = if streams {
         streams::from_start(app, record, &admission)
     } else {
@@ -186,9 +185,15 @@ async fn answer(
     headers.insert(LOCATION, location);
     headers.insert(POSITION_HEADER, HeaderValue::from(admission.queue_position));
     headers.insert(ETA_HEADER, HeaderValue::from(admission.predicted_start_ms));
-    if let Some(deadline) = deadline {
-        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        headers.insert(TIME_HEADER, HeaderValue::from(millis(left)));
+    let budgets = [
+        (TOKENS_HEADER, remaining.tokens),
+        (TIME_HEADER, remaining.time_ms),
+        (COST_HEADER, remaining.cost),
+    ];
+    for (name, left) in budgets {
+        if let Some(left) = left {
+            headers.insert(name, HeaderValue::from(left));
+        }
     }
     response
 }
@@ -198,7 +203,7 @@ async fn stored(record: &TaskRecord) -> Result<(), ApiError> {
     if record.stored().await { Ok(()) } else { Err(storage_full()) }
 }
 
-fn storage_full() -> ApiError {
+pub(super) fn storage_full() -> ApiError {
     let message = "the journal cannot be written: its disk is full or broken";
     ApiError::new(ErrorCode::StorageFull, message)
 }

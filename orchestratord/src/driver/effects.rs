@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use api_types::{ErrorCode, FinishReason, QueuedReason};
 use orchestrator_core::{
-    Class, Effect, Event, Micros, ReplicaId, Report, Run, SessionId, TaskId, TaskSpec, Usage,
+    Class, Effect, Event, Micros, ReplicaId, Report, Run, TaskId, TaskSpec, Usage,
 };
 use pool_api::Order;
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::endings::{admission, close_with_end};
+use super::endings::{admission, close_with_end, rejection};
 use super::explain::reason;
+use super::sessions::session_id;
 use super::{Command, Driver, Submission, SubmitReply};
 use crate::attempt::{self, Attempt, Kept};
 use crate::clock::micros;
 use crate::crash::{self, Point};
+use crate::sessions::key_of;
 use crate::task::{Caller, State, TaskRecord};
 
 /// For an engine to become idle that nothing of ours runs on; then the plan is made anew.
@@ -57,6 +58,10 @@ impl Driver {
 
     fn admit(&mut self, record: Arc<TaskRecord>) -> SubmitReply {
         let task = record.core_id;
+        if let Err(rejection) = self.check_turn(&record) {
+            return SubmitReply::Rejected(rejection);
+        }
+        self.begin_anew(&record);
         self.open.insert(task, Arc::clone(&record));
         let spec = spec(&record);
         let effects = self.core.apply(self.now(), Event::Submitted(spec));
@@ -82,11 +87,11 @@ impl Driver {
             self.open.remove(&task);
             let engine = self.directory.engine_of(record.job.model);
             self.telemetry.rejected(&record, engine, reason);
-            return SubmitReply::Rejected(reason);
+            return SubmitReply::Rejected(rejection(reason));
         }
         let admission = admission(&record);
-        let tokens_left = self.core.tokens_left(record.tenant.id);
-        SubmitReply::Admitted { record, admission, tokens_left }
+        let remaining = self.remaining(&record);
+        SubmitReply::Admitted { record, admission, remaining }
     }
 
     fn admitted(&mut self, record: &Arc<TaskRecord>, position: u64, predicted: Option<Micros>) {
@@ -102,6 +107,7 @@ impl Driver {
         });
         crash::here(Point::Admitted);
         self.store.insert(Arc::clone(record));
+        self.begin_turn(record);
         self.save_admitted(record);
         self.telemetry.enqueued(record, self.directory.engine_of(record.job.model));
         self.positions_due.get_or_insert(Instant::now() + super::POSITIONS_EVERY);
@@ -173,6 +179,11 @@ impl Driver {
             self.had_ended(&record, run);
             return;
         }
+        let time_left = self.run_turn(&record, run);
+        if time_left.is_some_and(|it| it.is_zero()) {
+            self.has_no_time(&record, run);
+            return;
+        }
         let replica = self.directory.replica(run.replica).expect("the core knows live replicas");
         let first = run.attempt.0 == 1;
         let standing = self.core.saved_task(run.task).map(|it| it.standing);
@@ -196,7 +207,7 @@ impl Driver {
             record,
             replica,
             handle: self.handle.clone(),
-            config: self.attempts,
+            config: self.attempts.within(time_left),
             telemetry: Arc::clone(&self.telemetry),
             kept,
         };
@@ -211,6 +222,14 @@ impl Driver {
     fn had_ended(&mut self, record: &Arc<TaskRecord>, run: Run) {
         record.update(|stream| close_with_end(stream, FinishReason::Length, None));
         let (report, usage) = (Report::Completed, Usage::default());
+        self.apply(Event::Finished { run, report, usage, slot_free: true });
+    }
+
+    /// Its session's time was used up while it waited.
+    fn has_no_time(&mut self, record: &Arc<TaskRecord>, run: Run) {
+        let message = "the session's time budget was used up before this turn began";
+        self.close_with(record, ErrorCode::DecodeTimeout, message);
+        let (report, usage) = (Report::Failed, Usage::default());
         self.apply(Event::Finished { run, report, usage, slot_free: true });
     }
 
@@ -237,7 +256,7 @@ pub(super) fn spec(record: &TaskRecord) -> TaskSpec {
         expected_tokens: job.canonical.expected_tokens,
         deadline: job.deadline.map(micros),
         ttl: job.ttl.map(micros),
-        session: session(record),
+        session: key_of(record).as_ref().map(session_id),
         resumable: job.is_resumable(),
         pools: job.pools.clone(),
     }
@@ -248,15 +267,6 @@ fn class(record: &TaskRecord) -> Class {
         api_types::Priority::Interactive => Class::Interactive,
         api_types::Priority::Batch => Class::Batch,
     }
-}
-
-/// The core's name for a session: names are the tenant's own.
-fn session(record: &TaskRecord) -> Option<SessionId> {
-    let name = record.job.canonical.session_id.as_deref()?;
-    let tenant = record.tenant.id.0.to_be_bytes();
-    let digest = Sha256::digest([&tenant[..], name.as_bytes()].concat());
-    let first: [u8; 8] = digest[..8].try_into().expect("a SHA-256 digest has 32 bytes");
-    Some(SessionId(u64::from_be_bytes(first)))
 }
 
 /// What earlier attempts made of the answer.

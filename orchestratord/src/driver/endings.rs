@@ -65,6 +65,7 @@ impl Driver {
         };
         let bytes = bytes + record.job.bytes();
         self.finished.push(Instant::now(), Arc::clone(&record), bytes);
+        self.end_turn(&record);
         let engine = self.directory.engine_of(record.job.model);
         match ending {
             Ending::Dropped => self.telemetry.pushed_out(engine, "drop-lru"),
@@ -200,18 +201,18 @@ pub(crate) struct Rejection {
     pub(crate) earliest: Option<Micros>,
 }
 
+impl Rejection {
+    pub(super) fn plain(code: ErrorCode, message: &str) -> Self {
+        Self { code, message: message.into(), retry_after: None, policy: None, earliest: None }
+    }
+}
+
 /// Advice where only somebody else's action helps.
 const OUTAGE_RETRY: Micros = Micros(5_000_000);
 
 /// How a rejection is worded and coded, and when to come back.
-pub(crate) fn rejection(reason: RejectReason) -> Rejection {
-    let plain = |code, message: &str| Rejection {
-        code,
-        message: message.into(),
-        retry_after: None,
-        policy: None,
-        earliest: None,
-    };
+pub(super) fn rejection(reason: RejectReason) -> Rejection {
+    let plain = Rejection::plain;
     let outage =
         |code, message| Rejection { retry_after: Some(OUTAGE_RETRY), ..plain(code, message) };
     match reason {

@@ -48,6 +48,7 @@ impl Driver {
 /// Why a task waits.
 pub(super) fn reason(reason: WaitReason) -> QueuedReason {
     match reason {
+        WaitReason::SessionBusy => QueuedReason::SessionBusy,
         WaitReason::HeldByQuota => QueuedReason::HeldByQuota,
         WaitReason::LoadingModel => QueuedReason::LoadingModel,
         WaitReason::NoReadyReplica => QueuedReason::NoReadyReplica,

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_types::{Admission, Explanation, Swap};
-use orchestrator_core::{
-    Event, LaneView, PoolId, RejectReason, ReplicaId, Run, Standing, TaskId, Usage,
-};
+use api_types::{Admission, Explanation, Session, Swap};
+use orchestrator_core::{Event, LaneView, PoolId, ReplicaId, Run, Standing, TaskId, Usage};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::Rejection;
 use crate::fleet::FleetChange;
+use crate::sessions::{Key, Remaining};
 use crate::task::{Job, Store, TaskRecord};
 use crate::tenants::Tenant;
 
@@ -45,6 +45,14 @@ pub(crate) enum Command {
         record: Arc<TaskRecord>,
         reply: oneshot::Sender<Explanation>,
     },
+    ShowSession {
+        key: Key,
+        reply: oneshot::Sender<Option<Session>>,
+    },
+    EndSession {
+        key: Key,
+        reply: oneshot::Sender<Option<SessionEnd>>,
+    },
     Queue {
         reply: oneshot::Sender<QueuePicture>,
     },
@@ -64,6 +72,9 @@ pub(crate) enum Command {
     /// End the driver.
     Stop,
 }
+
+/// Resolves when the journal has forgotten the session; `None`: there is no journal.
+pub(crate) type SessionEnd = Option<oneshot::Receiver<()>>;
 
 /// Who waits, and what is loaded for them.
 #[derive(Default)]
@@ -85,14 +96,13 @@ pub(crate) enum SubmitReply {
     Admitted {
         record: Arc<TaskRecord>,
         admission: Admission,
-        /// What its tenant may still use in this minute; `None`: no limit.
-        tokens_left: Option<u64>,
+        remaining: Remaining,
     },
     /// The same task was submitted before.
     Known(Arc<TaskRecord>),
     /// Another task has this id.
     Conflict,
-    Rejected(RejectReason),
+    Rejected(Rejection),
     ShuttingDown,
 }
 
@@ -129,6 +139,16 @@ impl Handle {
     /// Why a task waits or where it went; `None` if the driver has ended.
     pub(crate) async fn explain(&self, record: Arc<TaskRecord>) -> Option<Explanation> {
         self.ask(|reply| Command::Explain { record, reply }).await
+    }
+
+    /// `None`: there is none.
+    pub(crate) async fn session(&self, key: Key) -> Option<Session> {
+        self.ask(|reply| Command::ShowSession { key, reply }).await.flatten()
+    }
+
+    /// `None`: there is none.
+    pub(crate) async fn end_session(&self, key: Key) -> Option<SessionEnd> {
+        self.ask(|reply| Command::EndSession { key, reply }).await.flatten()
     }
 
     pub(crate) async fn queue(&self) -> QueuePicture {

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::explain::reason;
 use super::{Driver, POSITIONS_EVERY};
-use crate::attempt::millis;
 use crate::task::TaskRecord;
 
 /// How often a running task's `metrics` are published, at most.
@@ -27,16 +26,16 @@ impl Driver {
             }
         }
         let on_time = self.core.on_time_permille(task);
-        let tokens_budget_remaining = self.core.tokens_left(record.tenant.id);
+        let remaining = self.remaining(record);
         let queue_depth = self.core.queued_for(record.job.model);
         record.update(|stream| {
-            let deadline = stream.progress.deadline;
             let metrics = Metrics {
                 on_time_probability: on_time.map(probability),
                 queue_depth,
                 kv_warmth: stream.progress.kv_warmth(),
-                tokens_budget_remaining,
-                time_budget_remaining_ms: deadline.map(|it| millis(it - now)),
+                tokens_budget_remaining: remaining.tokens,
+                time_budget_remaining_ms: remaining.time_ms,
+                cost_budget_remaining: remaining.cost,
             };
             stream.publish_metrics(&metrics);
         });

@@ -28,6 +28,8 @@ impl Driver {
         };
         let past = opened.past(&present, &mut self.directory)?;
         self.next_task = past.last_task.0;
+        self.sessions.restore(past.sessions, past.open.iter().map(Arc::as_ref));
+        self.telemetry.sessions(self.sessions.len());
         let mut tasks = Vec::with_capacity(past.open.len());
         for record in past.open {
             let standing = {

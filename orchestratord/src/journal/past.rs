@@ -12,6 +12,7 @@ use super::{JournalStartError, Outbox};
 use crate::admission::{Parts, job};
 use crate::clock::Clock;
 use crate::driver::Leavings;
+use crate::sessions::{Key, SESSION, SessionDoc};
 use crate::stream::log::Log;
 use crate::task::{Caller, Progress, State, TaskRecord};
 use crate::tenants::{Tenant, Tenants};
@@ -25,6 +26,7 @@ pub(crate) struct Past {
     pub(crate) open: Vec<Arc<TaskRecord>>,
     pub(crate) quotas: Vec<(TenantId, SavedQuota)>,
     pub(crate) counters: SavedCounters,
+    pub(crate) sessions: Vec<(Key, SessionDoc)>,
     /// The largest number that a task ever had.
     pub(crate) last_task: TaskId,
 }
@@ -96,7 +98,16 @@ impl Past {
             let tenant = |name: &str| present.tenants.named(name).map(|it| it.id);
             counters = document.counters(|it| numbers.model(it), tenant);
         }
-        Ok(Self { open, quotas, counters, last_task })
+        let mut sessions = Vec::new();
+        for (key, value) in reader.values(SESSION).map_err(unread)? {
+            let document: SessionDoc =
+                serde_json::from_slice(&value).map_err(|it| strange(key.clone(), it))?;
+            let name = key.trim_start_matches(SESSION).split_once('/');
+            let owner =
+                name.and_then(|it| Some((present.tenants.named(it.0)?.id, it.1.to_owned())));
+            sessions.extend(owner.map(|it| (it, document)));
+        }
+        Ok(Self { open, quotas, counters, sessions, last_task })
     }
 }
 

@@ -11,6 +11,7 @@ use api_types::{ErrorCode, TaskState};
 use bytes::Bytes;
 use journal::{Admitted, Journal, JournalError, Retention, Swept, Write};
 use orchestrator_core::Event;
+use tokio::sync::oneshot;
 
 use super::documents::{PoolsDoc, RequestDoc, StateDoc};
 use super::show::Shows;
@@ -54,7 +55,7 @@ pub(crate) struct Writer {
     full: Arc<AtomicBool>,
     config: WriterConfig,
     /// Not written yet.
-    values: BTreeMap<String, Bytes>,
+    values: BTreeMap<String, Option<Bytes>>,
     /// Ends of tasks that were shown and had no room.
     late: Vec<Write>,
     /// Since when nothing could be written.
@@ -73,6 +74,8 @@ struct Batch {
     writes: Vec<Write>,
     /// With the last event that is written.
     records: Vec<(Arc<TaskRecord>, u64)>,
+    /// Who waits for the commit.
+    flushed: Vec<oneshot::Sender<()>>,
     /// Write it and end.
     last: bool,
 }
@@ -157,6 +160,7 @@ impl Writer {
                 Message::Value { key, value } => {
                     self.values.insert(key, value);
                 }
+                Message::Flush(written) => batch.flushed.push(written),
                 Message::Stop => batch.last = true,
             }
             let more = batch.records.len() < BATCH && !batch.last;
@@ -167,14 +171,13 @@ impl Writer {
 
     /// Returns when it is written, or never will be.
     fn write(&mut self, batch: Batch) {
-        let Batch { writes: new, records, last } = batch;
+        let Batch { writes: new, records, flushed, last } = batch;
         let mut writes = self.late.clone();
         writes.extend(new);
-        let named = |(key, value): (&String, &Bytes)| Write::Value {
-            key: key.clone(),
-            value: Some(value.clone()),
-        };
-        writes.extend(self.values.iter().map(named));
+        let named = self.values.iter();
+        let named =
+            named.map(|(key, value)| Write::Value { key: key.clone(), value: value.clone() });
+        writes.extend(named);
         if writes.is_empty() && self.failing.is_some() {
             writes.push(Write::Value { key: PROBE.into(), value: Some(Bytes::new()) });
         }
@@ -192,6 +195,9 @@ impl Writer {
             }
         }
         self.shows.written(records);
+        for written in flushed {
+            let _gone = written.send(());
+        }
     }
 
     fn commit(&mut self, writes: &[Write]) -> Result<(), JournalError> {

@@ -86,6 +86,14 @@ impl Client {
         request.send(body).ok().map(|it| it.status().as_u16())
     }
 
+    pub(crate) fn delete(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.delete(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(("DELETE", path, None), request.call().unwrap())
+    }
+
     /// Submits, expecting admission; returns the task's id.
     pub(crate) fn submit(&self, body: &str) -> String {
         let answer = self.post("/v1/tasks", body, &[]);

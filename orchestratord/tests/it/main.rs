@@ -18,6 +18,7 @@ mod process;
 mod restarts;
 mod rig;
 mod scheduling;
+mod sessions;
 mod streams;
 mod swaps;
 mod tenants;

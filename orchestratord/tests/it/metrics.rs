@@ -67,12 +67,16 @@ fn refusals_and_cancels_are_counted_by_reason() {
 // OC-METRICS-7101
 #[test]
 fn a_scrape_after_traffic_of_every_kind_is_what_is_declared() {
-    let config = "queue: {capacity: 1}\npreemption: {mode: hard}";
+    let config = "queue: {capacity: 1}\npreemption: {mode: hard}\n\
+                  sessions: {turns: 1, budgets: {tokens: 200}}";
     let folder = tempfile::TempDir::new().unwrap();
     let journal = format!("{{data_dir: '{}'}}", folder.path().join("journal").display());
     let rig = Rig::start(Setup { config, journal, slots: vec![1], ..Setup::default() });
     rig.client.run(r#"{"prompt":"hello","max_tokens":5}"#);
     rig.client.run(r#"{"prompt":"hello","max_tokens":5,"priority":"batch"}"#);
+    let turn = |tokens: u32| format!(r#"{{"prompt":"a","max_tokens":{tokens},"session_id":"s"}}"#);
+    (0..2).for_each(|_| drop(rig.client.run(&turn(5))));
+    assert_eq!(rig.client.post("/v1/tasks", &turn(500), &[]).status, 429);
     let slow = r#"{"prompt":"[[sim:decode_us=30000]]","max_tokens":30,"priority":"batch"}"#;
     let batch = rig.client.submit(slow);
     let tokens = || rig.client.json(&format!("/v1/tasks/{batch}"))["usage"]["tokens_out"].as_u64();
@@ -119,7 +123,7 @@ fn values_past_a_budget_are_other_and_nothing_is_lost() {
     }
     let scrape = rig.client.get("/metrics", &[]).body;
     let over = differences(Daemon::Orchestratord, &scrape);
-    assert!(over.iter().all(|it| !it.contains("budget")), "{over:?}");
+    assert!(over.iter().all(|it| !it.contains(", budget ")), "{over:?}");
     let tokens: Vec<_> =
         samples(&scrape).into_iter().filter(|it| it.name == "tokens_out_total").collect();
     let pools: BTreeSet<_> = tokens.iter().map(|it| &it.labels["pool_id"]).collect();

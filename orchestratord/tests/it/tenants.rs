@@ -67,6 +67,22 @@ fn a_tenant_sees_its_own_tasks_only() {
     assert_ne!(get(&rig, "b", &format!("/v1/tasks/{ID}")).json()["state"], "cancelled");
 }
 
+// ORCH-3076, ORCH-2004, ORCH-2005
+#[test]
+fn a_session_is_its_tenant_s_and_another_s_of_that_name_is_another() {
+    let rig = rig("queued: 9");
+    let status = |tenant: &str| get(&rig, tenant, "/v1/sessions/s").status;
+    let body = r#"{"prompt":"a","max_tokens":1,"session_id":"s"}"#;
+    submit(&rig, "a", body);
+    assert_eq!((status("a"), status("b")), (200, 404));
+    let key = [("x-api-key", "key-b")];
+    assert_eq!(rig.client.delete("/v1/sessions/s", &key).status, 404);
+    submit(&rig, "b", body);
+    assert_eq!(get(&rig, "b", "/v1/sessions/s").json()["turns"], 1);
+    assert_eq!(rig.client.delete("/v1/sessions/s", &key).status, 204);
+    assert_eq!((status("a"), status("b")), (200, 404));
+}
+
 // ORCH-3076, ORCH-2006
 #[test]
 fn lists_have_pages_of_the_caller_s_tasks() {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 const COMMON: Common = Common {
+    advised: &[],
     error_schema: "ErrorBody",
     error_example: refusal,
     refusals: &[(401, "UNAUTHENTICATED"), (403, "FORBIDDEN"), (405, "METHOD_NOT_ALLOWED")],

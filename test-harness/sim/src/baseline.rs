@@ -209,6 +209,7 @@ impl Scheduler for Baseline {
             | Event::FootprintChanged { .. }
             | Event::OrderFailed { .. }
             | Event::HandBack { .. }
+            | Event::SessionEnded { .. }
             | Event::DeviceChanged { .. }
             | Event::ModelChanged { .. }
             | Event::Tick => {}

@@ -23,7 +23,7 @@ fn the_profile_is_home_until_told_otherwise() {
     check(|it| it.profile, Profile::Home, Profile::Team);
 }
 
-// ORCH-3030
+// ORCH-3030, ORCH-3021
 #[test]
 fn a_profile_chooses_the_defaults_of_the_design() {
     let loopback = |port| Bind::Loopback { port };
@@ -38,6 +38,8 @@ fn a_profile_chooses_the_defaults_of_the_design() {
     check(|it| it.watchdog.wall_ms, minutes(30), minutes(10));
     check(|it| it.watchdog.idle_ms, 60_000, 30_000);
     check(|it| it.watchdog.first_token_ms, minutes(10), minutes(2));
+    check(|it| it.sessions.ttl_ms, minutes(10), minutes(10));
+    check(|it| it.sessions.turns, 8, 8);
     check(|it| it.retention.ttl_ms, minutes(24 * 60), minutes(24 * 60));
 }
 

@@ -1,13 +1,13 @@
 //! Examples as values of the wire types, so that they cannot fall behind them.
 
 use api_types::{
-    API_VERSION, Admission, Capabilities, ChatMessage, Decision, DecisionCandidate, Detail, Device,
-    DeviceList, DrainStatus, DropCount, End, EngineCapability, ErrorCode, ErrorEnvelope,
-    Explanation, FinishReason, Latency, Links, Model, ModelCapability, ModelList, ModelState,
-    PlacementChoice, PlacementDrop, Pool, PoolHealth, PoolHealthMetrics, PoolList, Priority,
-    PromptInput, Queue, QueueLane, Queued, QueuedReason, Readiness, ReloadRequest, ReloadStatus,
-    Replica, ReplicaSet, ReplicaSetList, Slo, Started, Task, TaskList, TaskPlacement, TaskRequest,
-    TaskState, TaskTimings, TaskUsage, Token, Waiting,
+    API_VERSION, Admission, Budget, Budgets, Capabilities, ChatMessage, Decision,
+    DecisionCandidate, Detail, Device, DeviceList, DrainStatus, DropCount, End, EngineCapability,
+    ErrorCode, ErrorEnvelope, Explanation, FinishReason, Latency, Links, Model, ModelCapability,
+    ModelList, ModelState, PlacementChoice, PlacementDrop, Pool, PoolHealth, PoolHealthMetrics,
+    PoolList, Priority, PromptInput, Queue, QueueLane, Queued, QueuedReason, Readiness,
+    ReloadRequest, ReloadStatus, Replica, ReplicaSet, ReplicaSetList, Session, Slo, Started, Task,
+    TaskList, TaskPlacement, TaskRequest, TaskState, TaskTimings, TaskUsage, Token, Waiting,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(super) fn json(value: &impl Serialize) -> Value {
 pub(super) fn error(_status: u16, code: &str) -> Value {
     let known = ErrorCode::ALL.into_iter().find(|it| it.as_str() == code);
     let code = known.expect("only codes of the table are documented");
-    let advised = matches!(code.status(), 429 | 503);
+    let advised = matches!(code.status(), 429 | 503) || code == ErrorCode::SessionBusy;
     let detail = Detail {
         pointer: "/max_tokens".into(),
         found: "0".into(),
@@ -109,6 +109,24 @@ pub(super) fn task() -> Task {
             seed: Some(1_234_567_890),
             ..TaskRequest::default()
         })),
+    }
+}
+
+pub(super) fn session() -> Session {
+    let (used, reserved) = (1_412, 524);
+    let tokens = Budget { limit: 20_000, used, reserved, remaining: 20_000 - used - reserved };
+    Session {
+        session_id: "chat-7".into(),
+        turns: 3,
+        turns_left: Some(5),
+        age_ms: 94_210,
+        idle_ms: None,
+        ttl_remaining_ms: 600_000,
+        pool_id: Some("gpu0".into()),
+        replica_id: Some("gpu0-0".into()),
+        kv_warmth: true,
+        budgets: Budgets { tokens: Some(tokens), ..Budgets::default() },
+        tasks: vec![TASK],
     }
 }
 

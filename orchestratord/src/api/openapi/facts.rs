@@ -46,6 +46,16 @@ pub(super) fn of(operation: &str) -> Option<Facts> {
             headers: stream_headers(),
             ..streaming(&[ErrorCode::InvalidParams, ErrorCode::NotFound, ErrorCode::StreamDiverged])
         },
+        "get_session" => Facts {
+            answers: vec![(200, JSON, examples::json(&examples::session()))],
+            ..refusing(&[ErrorCode::InvalidParams, ErrorCode::NotFound])
+        },
+        "end_session" => refusing(&[
+            ErrorCode::InvalidParams,
+            ErrorCode::NotFound,
+            ErrorCode::UnsupportedMediaType,
+            ErrorCode::StorageFull,
+        ]),
         "cancel_task" => refusing(&[
             ErrorCode::InvalidParams,
             ErrorCode::NotFound,
@@ -133,14 +143,22 @@ fn submit() -> Facts {
             header(
                 status,
                 "X-Budget-Time-Remaining-Ms",
-                "Until the task's deadline; absent without one.",
+                "Until the task's deadline, or what its session may still run if that is less (not for a \
+                 task that was submitted before); absent without a limit.",
                 &number,
             ),
             header(
                 status,
                 "X-Budget-Tokens-Remaining",
-                "Tokens that the tenant may still use in this minute; absent without a limit and for \
-                 a task that was submitted before.",
+                "Tokens that the session may still use, or the tenant in this minute if that is less; \
+                 absent without a limit and for a task that was submitted before.",
+                &number,
+            ),
+            header(
+                status,
+                "X-Budget-Cost-Remaining",
+                "What the session may still cost; absent without a limit and for a task that was \
+                 submitted before.",
                 &number,
             ),
         ]
@@ -156,6 +174,7 @@ fn submit() -> Facts {
             ErrorCode::InvalidParams,
             ErrorCode::ModelNotFound,
             ErrorCode::TaskIdConflict,
+            ErrorCode::SessionBusy,
             ErrorCode::PayloadTooLarge,
             ErrorCode::UnsupportedMediaType,
             ErrorCode::ContextOverflow,

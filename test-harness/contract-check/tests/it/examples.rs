@@ -12,7 +12,7 @@ fn through<T: DeserializeOwned + Serialize>(example: &Value) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(example.clone()).unwrap()).unwrap()
 }
 
-const ORCHESTRATORD_TYPES: [Type; 27] = [
+const ORCHESTRATORD_TYPES: [Type; 28] = [
     ("TaskRequest", through::<api_types::TaskRequest>),
     ("Admission", through::<api_types::Admission>),
     ("Task", through::<api_types::Task>),
@@ -27,6 +27,7 @@ const ORCHESTRATORD_TYPES: [Type; 27] = [
     ("Capabilities", through::<api_types::Capabilities>),
     ("Queue", through::<api_types::Queue>),
     ("TaskList", through::<api_types::TaskList>),
+    ("Session", through::<api_types::Session>),
     ("Explanation", through::<api_types::Explanation>),
     ("ReplicaSetList", through::<api_types::ReplicaSetList>),
     ("Metrics", through::<api_types::Metrics>),
