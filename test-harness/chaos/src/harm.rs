@@ -1,9 +1,10 @@
 //! What goes wrong: one thread for each kind of harm, at times that the seed draws.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -11,11 +12,15 @@ use rustix::process::{Signal, kill_process};
 
 use crate::pause;
 use crate::run::Run;
+use crate::stack::Stack;
 
 /// Pauses between two harms of one thread, in ms. Ten of each kind in three minutes need a mean of
 /// less than 18 s, and kills must not be so dense that a task loses all its attempts to them.
 const ORCHESTRATOR_EVERY: std::ops::Range<u64> = 3_000..7_000;
 const OTHERS_EVERY: std::ops::Range<u64> = 5_000..11_000;
+
+/// How long a moment is waited for: less than the two seconds after which streams end on a full disk.
+const MOMENT_WITHIN: Duration = Duration::from_millis(1_200);
 
 /// How often each kind was done.
 #[derive(Default)]
@@ -35,10 +40,51 @@ impl Harms {
     }
 }
 
+/// What orchestratord has just said to a client: it must be true of its next life, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Admitted,
+    Token,
+    Ended,
+    Cancelled,
+}
+
+/// A kill that waits for a moment. Who sees the moment kills, because another thread would come too
+/// late.
+#[derive(Default)]
+pub(crate) struct Trigger {
+    armed: Mutex<Option<Moment>>,
+    done: Condvar,
+}
+
+impl Trigger {
+    fn armed(&self) -> MutexGuard<'_, Option<Moment>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client has seen it.
+    pub(crate) fn reached(&self, moment: Moment, stack: &Stack) {
+        let mut armed = self.armed();
+        if *armed == Some(moment) {
+            *armed = None;
+            stack.strike_orchestrator();
+            self.done.notify_all();
+        }
+    }
+
+    /// Returns once somebody has killed, or when the moment does not come.
+    fn wait(&self, moment: Moment, patience: Duration) {
+        let mut armed = self.armed();
+        *armed = Some(moment);
+        let waited = self.done.wait_timeout_while(armed, patience, |it| it.is_some());
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = None;
+    }
+}
+
 type Lane = fn(&Run, &mut SmallRng) -> anyhow::Result<()>;
 
 /// The disk and the kills of orchestratord take turns: the limit that stands for a full disk refuses
-/// even what a full disk has kept back for the ends of tasks.
+/// even what a full disk has kept back for the ends of tasks, which a kill would then forget.
 const LANES: [(std::ops::Range<u64>, Lane); 5] = [
     (ORCHESTRATOR_EVERY, orchestrator),
     (OTHERS_EVERY, manager),
@@ -80,8 +126,19 @@ fn orchestrator(run: &Run, random: &mut SmallRng) -> anyhow::Result<()> {
     harm(!disk_first)
 }
 
+/// At a moment that a client sees, or in vain: while the disk is full nothing is acknowledged or shown
+/// that is not written.
 fn kill(run: &Run, random: &mut SmallRng) -> anyhow::Result<()> {
     let dead_for = span(random, 0..800);
+    // The first two are acknowledgements, which a full disk must hold back.
+    let moments = [Moment::Admitted, Moment::Cancelled, Moment::Token, Moment::Ended];
+    let moment = if random.random() {
+        run.stack.limit_files(Some(1))?;
+        moments[..2].choose(random)
+    } else {
+        moments.choose(random)
+    };
+    run.trigger.wait(*moment.context("no moment was drawn")?, MOMENT_WITHIN);
     run.stack.kill_orchestrator()?;
     run.harms.note("orchestratord");
     pause(dead_for);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::client::{Answer, Client, Events};
+use crate::harm::Moment;
 use crate::pause;
 use crate::quota::{Span, Taken};
 use crate::run::{Fate, Found, Record, Run};
@@ -165,6 +166,7 @@ impl Visit<'_> {
         loop {
             match self.client.post("/v1/tasks", &self.plan.body, accept) {
                 Ok(answer) if matches!(answer.status, 200 | 202) => {
+                    self.run.reached(Moment::Admitted);
                     let latest = self.run.now_ms();
                     let events = self.plan.streamed.then(|| answer.events());
                     if self.plan.again {
@@ -213,6 +215,11 @@ impl Visit<'_> {
         let mut cancel_after = self.plan.cancel_after.filter(|_| may_cancel);
         loop {
             for event in events.take().into_iter().flatten() {
+                if event.is_token() {
+                    self.run.reached(Moment::Token);
+                } else if event.is_last() {
+                    self.run.reached(Moment::Ended);
+                }
                 seen.note(event, self.run.now_ms());
                 if seen.is_whole() {
                     return seen;
@@ -244,11 +251,12 @@ impl Visit<'_> {
     /// Until it is acknowledged; then the task must be over and its text final.
     fn cancel(&self) {
         let path = self.plan.path("/cancel");
-        let status = self.insist(|| self.client.post(&path, "{}", "*/*"), |it| Ok(it.status));
-        let view = match status {
-            Some(204) => self.insist(|| self.client.get(&self.plan.path("")), Answer::json),
-            Some(_) | None => None,
-        };
+        let cancelled = self.insist(|| self.client.post(&path, "{}", "*/*"), |_| Ok(()));
+        if cancelled.is_none() {
+            return;
+        }
+        self.run.reached(Moment::Cancelled);
+        let view = self.insist(|| self.client.get(&self.plan.path("")), Answer::json);
         let Some(view) = view else { return };
         let stream = || self.client.get(&self.plan.path("/stream"));
         let whole = |answer: Answer| Ok(answer.events().collect::<Vec<_>>());

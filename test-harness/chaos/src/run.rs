@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::Options;
-use crate::harm::Harms;
+use crate::harm::{Harms, Moment, Trigger};
 use crate::quota::{Span, Taken};
 use crate::stack::Stack;
 use crate::trace::{Asked, Flaws};
@@ -19,6 +19,7 @@ pub(crate) struct Run {
     pub(crate) options: Options,
     pub(crate) stack: Stack,
     pub(crate) harms: Harms,
+    pub(crate) trigger: Trigger,
     started: Instant,
     phase: Mutex<Phase>,
     changed: Condvar,
@@ -80,6 +81,7 @@ impl Run {
             options,
             stack,
             harms: Harms::default(),
+            trigger: Trigger::default(),
             started: Instant::now(),
             phase: Mutex::default(),
             changed: Condvar::new(),
@@ -123,6 +125,11 @@ impl Run {
     pub(crate) fn rest(&self, span: Duration) {
         let wait = self.changed.wait_timeout_while(self.phase(), span, |it| !it.calm);
         drop(wait.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A client was told something.
+    pub(crate) fn reached(&self, moment: Moment) {
+        self.trigger.reached(moment, &self.stack);
     }
 
     pub(crate) fn surprise(&self, what: String) {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ pub(crate) const FREE_KEY: &str = "chaos-free-0123456789abcdef";
 pub(crate) const TIGHT_KEY: &str = "chaos-tight-0123456789abcdef";
 pub(crate) const TIGHT_RUNNING: usize = 3;
 pub(crate) const TIGHT_WAITING: usize = 4;
-pub(crate) const TIGHT_TOKENS_PER_MIN: u64 = 6_000;
+pub(crate) const TIGHT_TOKENS_PER_MIN: u64 = 3_000;
 const REPLICAS: usize = 2;
 const SLOTS: usize = 6;
 /// How long a daemon may take to start, and to stop politely.
@@ -149,6 +150,13 @@ impl Stack {
         Ok(())
     }
 
+    /// SIGKILL, now; [`Self::kill_orchestrator`] comes after it.
+    pub(crate) fn strike_orchestrator(&self) {
+        if let Some(child) = &mut *lock(&self.orchestrator) {
+            let _gone = child.kill();
+        }
+    }
+
     /// # Errors
     /// It had ended by itself.
     pub(crate) fn kill_orchestrator(&self) -> anyhow::Result<()> {
@@ -265,10 +273,11 @@ fn pid(child: &Child) -> Option<Pid> {
     Pid::from_raw(child.id().cast_signed())
 }
 
-/// SIGKILL to a daemon that runs.
+/// SIGKILL to a daemon that runs, or that was killed just now.
 fn kill(place: &Mutex<Option<Child>>) -> anyhow::Result<()> {
     let mut child = lock(place).take().context("it does not run")?;
-    if let Some(status) = child.try_wait()? {
+    let ended = child.try_wait()?;
+    if let Some(status) = ended.filter(|it| it.signal() != Some(Signal::KILL.as_raw())) {
         bail!("it ended by itself: {status}");
     }
     child.kill()?;

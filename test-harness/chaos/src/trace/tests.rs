@@ -63,13 +63,15 @@ fn a_missing_token_is_seen_whether_or_not_the_ids_tell() {
 
 #[test]
 fn a_doubled_token_is_seen_in_its_index_and_in_its_text() {
-    let index = flaws(|it| {
+    let both = flaws(|it| {
         it.insert(3, token(0, 1, " 701"));
         *it = numbered(std::mem::take(it));
     });
-    assert_eq!(index, Flaws { doubled: 1, ..Flaws::default() });
+    assert_eq!(both, Flaws { doubled: 1, ..Flaws::default() });
     let text = flaws(|it| it[4] = token(5, 2, " 701"));
     assert_eq!((text.doubled, text.missing), (1, 1));
+    let index = flaws(|it| it[4] = token(5, 1, " 702"));
+    assert_eq!((index.doubled, index.missing), (1, 1));
 }
 
 #[test]
@@ -91,11 +93,17 @@ fn tokens_of_another_task_are_seen() {
 fn a_stream_without_its_one_end_and_an_answer_of_another_length_are_seen() {
     assert_eq!(flaws(|it| drop(it.pop())).contradictions, 1);
     assert_eq!(flaws(|it| it.push(event(8, "error", "{}"))).contradictions, 1);
+    assert_eq!(flaws(|it| it.push(event(8, "resumed", "{}"))).contradictions, 1);
     let short = |it: &mut Vec<Event>| {
         it.remove(5);
         it[5] = event(6, "end", r#"{"tokens_out":3,"finish_reason":"length"}"#);
     };
     assert_eq!(flaws(short), Flaws { contradictions: 1, ..Flaws::default() });
+    let long = |it: &mut Vec<Event>| {
+        it.insert(6, token(7, 4, " 704"));
+        it[7] = event(8, "end", r#"{"tokens_out":5,"finish_reason":"stop"}"#);
+    };
+    assert_eq!(flaws(long), Flaws { contradictions: 1, ..Flaws::default() });
     // Who cancels gets less.
     let cancelled = flaws(|it| {
         it.remove(5);
