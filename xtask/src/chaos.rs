@@ -1,15 +1,12 @@
 //! `cargo xtask chaos`: a load that loses nothing while everything breaks, in real time.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use clap::Args;
 
 use crate::process::{cargo, exit_code, run};
-
-/// The daemons lie beside the harness.
-const PACKAGES: [&str; 8] =
-    ["-p", "chaos", "-p", "engine-sim", "-p", "orchestratord", "-p", "pool-managerd"];
+use crate::up;
 
 #[derive(Args)]
 pub(crate) struct Chaos {
@@ -27,10 +24,10 @@ pub(crate) struct Chaos {
     json: Option<PathBuf>,
 }
 
-/// Builds what the tests use, too, and runs it.
+/// Builds as the tests do, so that nothing is built twice, and runs it beside the daemons.
 pub(crate) fn run_chaos(chaos: &Chaos) -> anyhow::Result<ExitCode> {
-    run(cargo(&["build"]).args(PACKAGES))?;
-    let mut command = cargo(&["run", "--quiet", "-p", "chaos", "--"]);
+    run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let mut command = Command::new(up::target()?.join("debug/chaos"));
     command.args(["--minutes", &chaos.minutes, "--durability", &chaos.durability]);
     if let Some(seed) = chaos.seed {
         command.args(["--seed", &seed.to_string()]);
