@@ -141,10 +141,13 @@ impl TaskRecord {
         Unwritten { changed: true, ..self.take_unwritten() }
     }
 
-    /// The journal has it, and its events up to `last`.
+    /// The journal has it, and its events up to `last`. What it will never have stays so: that task's
+    /// readers see its end, and nobody is told that it is kept.
     pub(crate) fn written(&self, last: u64) {
         let mut stream = self.lock();
-        stream.stored = Stored::Yes;
+        if stream.stored == Stored::NotYet {
+            stream.stored = Stored::Yes;
+        }
         stream.log.show(last);
         let told = stream.waiting();
         drop(stream);

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::bail;
 
 use crate::process::{cache_folder, cargo, on_path, run};
-use crate::{regen, root, test, tidy};
+use crate::{chaos, regen, root, test, tidy};
 
 const CLIPPY: [&str; 6] = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
 const DENY: [&str; 5] = ["--offline", "check", "bans", "licenses", "sources"];
@@ -20,7 +20,12 @@ pub(crate) fn ci() -> anyhow::Result<ExitCode> {
     println!("== regen --check");
     regen::from_code(true)?;
     println!("== test");
-    test::run_tests(&[])
+    let code = test::run_tests(&[])?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
+    }
+    println!("== chaos");
+    chaos::both()
 }
 
 fn deny() -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
 mod bench;
+mod chaos;
 mod ci;
 mod dev_up;
 mod gates;
@@ -54,6 +55,8 @@ enum Command {
     },
     /// The scheduler in virtual time, beside what others do; draws into target/sim/.
     Sim(sim::Sim),
+    /// Daemons and engines killed, connections cut and the disk filled under a load: nothing may be lost.
+    Chaos(chaos::Chaos),
     /// Write what is generated from the code and from the last full test run.
     Regen {
         /// Write nothing; fail if something is stale.
@@ -62,7 +65,7 @@ enum Command {
     },
     /// Ten small sabotages of a copy of the project, each against the gate that must catch it.
     Gates,
-    /// What CI runs: fmt, clippy, deny, tidy, regen --check, test.
+    /// What CI runs: fmt, clippy, deny, tidy, regen --check, test, chaos.
     Ci,
     /// The checks of structure and text that no compiler makes.
     Tidy {
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Haiku { model } => test::haiku(&model),
         Command::Bench { bench } => bench::run_bench(&bench),
         Command::Sim(sim) => sim::run(&sim),
+        Command::Chaos(chaos) => chaos::run_chaos(&chaos),
         Command::Regen { check } => regen::run(check).map(|()| ExitCode::SUCCESS),
         Command::Gates => gates::run(),
         Command::Ci => ci::ci(),

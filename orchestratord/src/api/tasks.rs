@@ -56,11 +56,11 @@ pub(super) async fn create(
         && let Some(known) = look_up(&app, &tenant, valid.id).await?
     {
         // A repetition is answered even if the fleet could not take the task now.
-        return if known.job.canonical == valid.request {
-            Ok(answer(&app, known, streams, None).await)
-        } else {
-            Err(conflict())
-        };
+        if known.job.canonical != valid.request {
+            return Err(conflict());
+        }
+        stored(&known).await?;
+        return Ok(answer(&app, known, streams, None).await);
     }
     app.durable(&valid.request)?;
     let id = valid.id;

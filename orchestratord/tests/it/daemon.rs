@@ -76,6 +76,16 @@ impl World {
         command
     }
 
+    /// A write beyond [`Life::limit_files`] fails, as on a full disk, and does not end the daemon.
+    pub(crate) fn command_that_survives_limits(&self) -> Command {
+        let daemon = self.command();
+        let mut command = Command::new("sh");
+        // What is ignored stays so over exec.
+        command.arg("-c").arg("trap '' XFSZ; exec \"$0\" \"$@\"").arg(daemon.get_program());
+        command.args(daemon.get_args());
+        command
+    }
+
     /// Starts the daemon; returns once it knows its pools.
     pub(crate) fn start(&self) -> Life {
         self.start_as(self.command())

@@ -198,12 +198,7 @@ fn a_journal_that_is_in_use_or_no_journal_is_refused_before_a_port_opens() {
 #[test]
 fn on_a_full_disk_streams_end_and_nothing_is_admitted_until_there_is_room() {
     let world = World::new(&[2], &["--decode-us-per-token", "20000"], "");
-    // What is ignored stays so over exec: a write beyond the limit fails then, as on a full disk.
-    let mut command = std::process::Command::new("sh");
-    let daemon = world.command();
-    command.arg("-c").arg("trap '' XFSZ; exec \"$0\" \"$@\"").arg(daemon.get_program());
-    command.args(daemon.get_args());
-    let life = world.start_as(command);
+    let life = world.start_as(world.command_that_survives_limits());
     let before = life.client.submit(r#"{"prompt":"a","max_tokens":3}"#);
     life.client.stream(&before);
     let cut = life.client.submit(r#"{"prompt":"b","max_tokens":1000}"#);
@@ -271,4 +266,25 @@ fn ended_tasks_are_kept_for_as_long_as_retention_says() {
     assert_eq!(status(&life, &tasks[0]), 404);
     let fresh = life.client.submit(r#"{"prompt":"a","max_tokens":1}"#);
     assert_eq!(text(&life.client.stream(&fresh)), numbers(1));
+}
+
+// ORCH-4001, ORCH-3024
+#[test]
+fn a_repetition_is_not_acknowledged_before_the_task_is_written() {
+    let world = World::new(&[1], &[], "");
+    let life = world.start_as(world.command_that_survives_limits());
+    let id = uuid::Uuid::new_v4();
+    let body = format!(r#"{{"task_id":"{id}","prompt":"a","max_tokens":3}}"#);
+    let submit = || life.client.post("/v1/tasks", &body, &[]);
+    let path = format!("/v1/tasks/{id}");
+    life.limit_files(Some(1));
+    let (first, second) = std::thread::scope(|scope| {
+        let first = scope.spawn(submit);
+        wait_until("it waits to be written", || life.client.get(&path, &[]).status == 200);
+        (submit(), first.join().unwrap())
+    });
+    for refused in [first, second] {
+        assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("STORAGE_FULL")));
+    }
+    assert_eq!(life.client.get(&path, &[]).status, 404);
 }

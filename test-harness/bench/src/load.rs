@@ -5,10 +5,10 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use figures::{Figures, median, percentile};
 use tokio::task::JoinSet;
 
 use crate::client::{Connection, Side, Timeline};
-use crate::figures::{Figures, median, percentile};
 use crate::stack::Stack;
 
 #[derive(Clone, Copy)]

@@ -3,7 +3,6 @@
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 mod client;
-mod figures;
 mod load;
 mod restart;
 mod stack;
@@ -12,8 +11,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-
 use figures::Figures;
+
 use stack::Stack;
 
 #[derive(Parser)]
@@ -67,7 +66,7 @@ fn main() -> anyhow::Result<()> {
     let figures = runtime.block_on(run(&arguments))?;
     print!("{}", figures.table());
     if let Some(path) = &arguments.json {
-        std::fs::write(path, figures.json())
+        std::fs::write(path, figures.json(serde_json::json!({})))
             .with_context(|| format!("cannot write `{}`", path.display()))?;
     }
     Ok(())

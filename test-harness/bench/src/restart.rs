@@ -6,8 +6,8 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::figures::Figures;
 use crate::stack::{Caller, Stack, get};
+use figures::Figures;
 
 /// Connections that submit.
 const SUBMITTERS: usize = 32;

@@ -1,14 +1,14 @@
-//! Named figures with their goals, as a table and as JSON.
+//! Named figures with their goals, as a table and as JSON: what a harness that measures reports.
 
 use std::fmt::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(Default)]
-pub(crate) struct Figures(Vec<Figure>);
+pub struct Figures(Vec<Figure>);
 
 struct Figure {
-    name: &'static str,
+    name: String,
     value: f64,
     unit: &'static str,
     /// `<=` or `>=`, and the bound.
@@ -23,17 +23,25 @@ impl Figure {
 }
 
 impl Figures {
-    pub(crate) fn add(
+    /// `goal` is `<=` or `>=` and the bound.
+    pub fn add(
         &mut self,
-        name: &'static str,
+        name: impl Into<String>,
         value: f64,
         unit: &'static str,
         goal: Option<(&'static str, f64)>,
     ) {
-        self.0.push(Figure { name, value, unit, goal });
+        self.0.push(Figure { name: name.into(), value, unit, goal });
     }
 
-    pub(crate) fn table(&self) -> String {
+    /// Whether each figure that has a goal reaches it.
+    #[must_use]
+    pub fn all_hold(&self) -> bool {
+        self.0.iter().all(|it| it.holds() != Some(false))
+    }
+
+    #[must_use]
+    pub fn table(&self) -> String {
         let mut text = String::new();
         for it in &self.0 {
             let goal =
@@ -44,13 +52,15 @@ impl Figures {
                 Some(false) => "MISSED",
             };
             let line =
-                format!("{:<28} {:>12.3} {:<6} {goal:<12} {holds}", it.name, it.value, it.unit);
+                format!("{:<32} {:>12.3} {:<6} {goal:<12} {holds}", it.name, it.value, it.unit);
             writeln!(text, "{}", line.trim_end()).expect("a string takes every line");
         }
         text
     }
 
-    pub(crate) fn json(&self) -> String {
+    /// One document; `environment` is an object that the number of cores is added to.
+    #[must_use]
+    pub fn json(&self, mut environment: Value) -> String {
         let figures: Vec<_> = self
             .0
             .iter()
@@ -61,18 +71,22 @@ impl Figures {
                 })
             })
             .collect();
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        json!({"figures": figures, "environment": {"cores": cores}}).to_string() + "\n"
+        environment["cores"] = std::thread::available_parallelism().map_or(0, usize::from).into();
+        json!({"figures": figures, "environment": environment}).to_string() + "\n"
     }
 }
 
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> f64 {
     percentile(&mut values, 50)
 }
 
 /// Nearest rank; 0 of nothing.
-pub(crate) fn percentile(values: &mut [f64], percent: usize) -> f64 {
+pub fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() * percent).div_ceil(100).saturating_sub(1);
     values.get(rank).copied().unwrap_or(0.)
 }
+
+#[cfg(test)]
+mod tests;
