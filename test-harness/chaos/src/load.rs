@@ -93,8 +93,6 @@ struct Seen {
     /// When the last attempt was seen to begin, in ms of the run.
     began: Option<u64>,
     interrupted: bool,
-    /// The daemon does not know the task, or less of it than this reader.
-    gone: bool,
 }
 
 /// The clients, to be run on a thread each until the run is calm.
@@ -240,7 +238,9 @@ impl Visit<'_> {
             match self.client.follow(&self.plan.path("/stream"), last) {
                 Ok(answer) if answer.status == 200 => events = Some(answer.events()),
                 Ok(answer) if matches!(answer.status, 404 | 409) => {
-                    seen.gone = true;
+                    // The daemon does not know the task, or less of it than this reader.
+                    let what = format!("{}: {} after event {last}", self.plan.id, answer.status);
+                    self.run.surprise(what);
                     return seen;
                 }
                 Ok(_) | Err(_) => pause(RETRY),
