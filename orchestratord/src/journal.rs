@@ -11,9 +11,9 @@ mod show;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -49,6 +49,8 @@ enum Message {
     /// A new task. Comes before everything else about it.
     Admitted(Arc<TaskRecord>),
     Changed(Arc<TaskRecord>),
+    /// Records are among those that can wait a moment.
+    Patient,
     /// A named document; `None`: there is none any more.
     Value {
         key: String,
@@ -63,8 +65,11 @@ enum Message {
 /// Where what is to be written goes. Cheap to clone; never blocks.
 #[derive(Clone)]
 pub(crate) struct Outbox {
-    /// Holds an open task twice at most, so its length is bounded as their number is.
+    /// Holds an open task a few times at most, so its length is bounded as their number is.
     messages: mpsc::Sender<Message>,
+    /// Records that can wait for a moment, so that several share a commit and its cost: streams that
+    /// flow. The thread is woken for the first of them only.
+    patient: Arc<Mutex<Vec<Arc<TaskRecord>>>>,
     full: Arc<AtomicBool>,
 }
 
@@ -74,9 +79,21 @@ impl Outbox {
         self.send(Message::Admitted(record));
     }
 
-    /// Something about a task that has gone through [`Self::admitted`].
+    /// Something about a task that has gone through [`Self::admitted`], for which somebody waits.
     pub(crate) fn changed(&self, record: Arc<TaskRecord>) {
         self.send(Message::Changed(record));
+    }
+
+    /// More of a stream that is already shown in part.
+    pub(crate) fn flows(&self, record: Arc<TaskRecord>) {
+        let first = {
+            let mut patient = self.patient.lock().expect("no holder panics");
+            patient.push(record);
+            patient.len() == 1
+        };
+        if first {
+            self.send(Message::Patient);
+        }
     }
 
     /// A named document; a later one replaces it.

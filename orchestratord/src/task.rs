@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub(crate) use job::{Input, Job};
 pub(crate) use store::{Finished, Store};
-use stream::Waiting;
+use stream::{ForWriting, Waiting};
 pub(crate) use stream::{Progress, State, Stored, Stream, Unwritten};
 
 use crate::clock::{Clock, micros};
@@ -101,8 +101,15 @@ impl TaskRecord {
         let to_write = before < stream.log.last_id() || stream.changed;
         let told = match &self.outbox {
             Some(outbox) if to_write => {
-                if !std::mem::replace(&mut stream.queued_for_writing, true) {
-                    outbox.changed(Arc::clone(self));
+                // Who waits for the first event, or the last, does not wait for company.
+                let flows = !closed && !stream.changed && 0 < stream.log.last_shown();
+                let wanted = if flows { ForWriting::Patiently } else { ForWriting::Now };
+                if stream.queued_for_writing < wanted {
+                    stream.queued_for_writing = wanted;
+                    match wanted {
+                        ForWriting::Patiently => outbox.flows(Arc::clone(self)),
+                        ForWriting::Now | ForWriting::No => outbox.changed(Arc::clone(self)),
+                    }
                 }
                 Waiting::default()
             }
@@ -122,7 +129,7 @@ impl TaskRecord {
     /// Takes out what is to be written: the writer's alone.
     pub(crate) fn take_unwritten(&self) -> Unwritten {
         let mut stream = self.lock();
-        stream.queued_for_writing = false;
+        stream.queued_for_writing = ForWriting::No;
         let changed = std::mem::take(&mut stream.changed);
         let first = stream.taken + 1;
         let (events, last) = stream.log.after(first - 1);

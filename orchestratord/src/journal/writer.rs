@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use api_types::{ErrorCode, TaskState};
@@ -26,11 +26,9 @@ use crate::wire::envelope;
 
 /// Messages that become one commit at most.
 const BATCH: usize = 1_024;
-/// Commits come no closer than this to each other on average, once a burst of them is used up: under
-/// load several tokens share one, and a stream alone waits for none. A commit of one token takes
-/// several times the processor time of a token in a commit of ten.
-const COMMIT_EVERY: Duration = Duration::from_millis(2);
-const BURST: Duration = Duration::from_millis(64);
+/// How long the tokens of streams that flow wait for company after a commit: one of a single token
+/// takes several times the processor time of a token among ten.
+const COMPANY: Duration = Duration::from_millis(3);
 /// How long streams wait for room to be written before they end.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY_EVERY: Duration = Duration::from_millis(50);
@@ -52,6 +50,7 @@ pub(crate) struct WriterConfig {
 pub(crate) struct Writer {
     journal: Box<dyn Journal>,
     inbox: Receiver<Message>,
+    patient: Arc<Mutex<Vec<Arc<TaskRecord>>>>,
     full: Arc<AtomicBool>,
     config: WriterConfig,
     /// Not written yet.
@@ -64,8 +63,8 @@ pub(crate) struct Writer {
     swept: Instant,
     /// More is to be removed, a step after each commit.
     sweeping: bool,
-    /// When the burst of commits is whole again.
-    paced: Instant,
+    /// When the last commit was made.
+    committed: Instant,
 }
 
 /// One commit, and whom it concerns.
@@ -83,13 +82,15 @@ struct Batch {
 /// Where a writer's messages come from; it exists before its writer, whose driver needs it.
 pub(crate) struct Inbox {
     inbox: Receiver<Message>,
+    patient: Arc<Mutex<Vec<Arc<TaskRecord>>>>,
     full: Arc<AtomicBool>,
 }
 
 pub(crate) fn outbox() -> (Outbox, Inbox) {
     let (messages, inbox) = mpsc::channel();
-    let full = Arc::new(AtomicBool::new(false));
-    (Outbox { messages, full: Arc::clone(&full) }, Inbox { inbox, full })
+    let (patient, full) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+    let outbox = Outbox { messages, patient: Arc::clone(&patient), full: Arc::clone(&full) };
+    (outbox, Inbox { inbox, patient, full })
 }
 
 impl Writer {
@@ -99,11 +100,12 @@ impl Writer {
         shows: Shows,
         config: WriterConfig,
     ) -> Self {
-        let Inbox { inbox, full } = inbox;
+        let Inbox { inbox, patient, full } = inbox;
         let (values, late, now) = (BTreeMap::new(), Vec::new(), Instant::now());
         Self {
             journal,
             inbox,
+            patient,
             full,
             config,
             values,
@@ -112,7 +114,7 @@ impl Writer {
             shows,
             swept: now,
             sweeping: false,
-            paced: now,
+            committed: now,
         }
     }
 
@@ -121,10 +123,11 @@ impl Writer {
         loop {
             let patience = if self.sweeping { Duration::ZERO } else { SWEEP_EVERY };
             let batch = match self.inbox.recv_timeout(patience) {
-                Ok(first) => {
-                    self.pace();
-                    self.gather(first)
+                Ok(Message::Patient) => {
+                    let next = self.company();
+                    self.gather(next)
                 }
+                Ok(first) => self.gather(Some(first)),
                 Err(RecvTimeoutError::Timeout) => Batch::default(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -139,20 +142,16 @@ impl Writer {
         }
     }
 
-    /// Waits until the next commit may come (the generic cell rate algorithm, ITU-T I.371).
-    fn pace(&mut self) {
-        let now = Instant::now();
-        let wait = self.paced.saturating_duration_since(now).saturating_sub(BURST);
-        if !wait.is_zero() {
-            pause(wait);
-        }
-        self.paced = self.paced.max(now) + COMMIT_EVERY;
+    /// Waits for what flows, until there is something that does not wait.
+    fn company(&self) -> Option<Message> {
+        let left = COMPANY.checked_sub(self.committed.elapsed())?;
+        self.inbox.recv_timeout(left).ok()
     }
 
     /// Whatever has arrived is one commit.
-    fn gather(&mut self, first: Message) -> Batch {
+    fn gather(&mut self, first: Option<Message>) -> Batch {
         let mut batch = Batch::default();
-        let mut next = Some(first);
+        let mut next = first;
         while let Some(message) = next {
             match message {
                 Message::Admitted(record) => batch.admit(record, &self.config.fleet),
@@ -161,11 +160,15 @@ impl Writer {
                     self.values.insert(key, value);
                 }
                 Message::Flush(written) => batch.flushed.push(written),
+                Message::Patient => {}
                 Message::Stop => batch.last = true,
             }
             let more = batch.records.len() < BATCH && !batch.last;
             next = if more { self.inbox.try_recv().ok() } else { None };
         }
+        // After the messages: one that was pushed before `Patient` was read is among them.
+        let patient = std::mem::take(&mut *self.patient.lock().expect("no holder panics"));
+        patient.into_iter().for_each(|it| batch.change(it, self.config.clock));
         batch
     }
 
@@ -205,7 +208,8 @@ impl Writer {
         let started = Instant::now();
         self.journal.commit(writes)?;
         crash::here(Point::AfterCommit);
-        self.config.telemetry.committed(started.elapsed());
+        self.committed = Instant::now();
+        self.config.telemetry.committed(self.committed - started);
         self.values.clear();
         self.late.clear();
         if self.failing.take().is_some() {

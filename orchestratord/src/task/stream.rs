@@ -20,7 +20,7 @@ pub(crate) struct Stream {
     pub(crate) progress: Progress,
     pub(crate) stored: Stored,
     /// The writer has it, and will look at everything that is new then.
-    pub(super) queued_for_writing: bool,
+    pub(super) queued_for_writing: ForWriting,
     /// The last event that the writer has taken.
     pub(super) taken: u64,
     /// `progress` holds something that is to be written.
@@ -105,6 +105,15 @@ impl State {
     }
 }
 
+/// Whether a record stands in the writer's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ForWriting {
+    No,
+    /// Among those that can wait.
+    Patiently,
+    Now,
+}
+
 /// Whether the journal has a task. One that is kept in memory only counts as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stored {
@@ -144,7 +153,7 @@ impl Stream {
             log: Log::default(),
             progress: Progress { deadline, ..Progress::default() },
             stored,
-            queued_for_writing: false,
+            queued_for_writing: ForWriting::No,
             taken: 0,
             changed: false,
             readers: 0,
