@@ -2,6 +2,9 @@
 
 use api_types::{ErrorCode, ErrorEnvelope};
 
+/// The words of `STORAGE_FULL`.
+pub(crate) const STORAGE_FULL: &str = "the journal cannot be written: its disk is full or broken";
+
 /// An envelope with the code's own retriability and nothing optional.
 pub(crate) fn envelope(code: ErrorCode, message: &str, correlation_id: &str) -> ErrorEnvelope {
     ErrorEnvelope {

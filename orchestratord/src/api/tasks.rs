@@ -22,6 +22,7 @@ use crate::driver::{Submission, SubmitReply};
 use crate::sessions::Remaining;
 use crate::task::TaskRecord;
 use crate::tenants::Tenant;
+use crate::wire::STORAGE_FULL;
 
 const POSITION_HEADER: HeaderName = HeaderName::from_static("x-queue-position");
 const TOKENS_HEADER: HeaderName = HeaderName::from_static("x-budget-tokens-remaining");
@@ -204,8 +205,7 @@ async fn stored(record: &TaskRecord) -> Result<(), ApiError> {
 }
 
 pub(super) fn storage_full() -> ApiError {
-    let message = "the journal cannot be written: its disk is full or broken";
-    ApiError::new(ErrorCode::StorageFull, message)
+    ApiError::new(ErrorCode::StorageFull, STORAGE_FULL)
 }
 
 impl App {

@@ -14,7 +14,7 @@ use crate::journal::{
     COUNTERS, CountersDoc, JournalStartError, Names, Numbers, Opened, Present, QUOTA, QuotaDoc,
 };
 use crate::task::{State, TaskRecord};
-use crate::wire::envelope;
+use crate::wire::{STORAGE_FULL, envelope};
 
 impl Driver {
     /// Puts everything where an earlier life left it. Before [`Self::run`], and before anything is
@@ -79,8 +79,7 @@ impl Driver {
 
     /// It was never acknowledged, and never will be.
     pub(super) fn not_stored(&mut self, record: &Arc<TaskRecord>) {
-        let message = "the journal cannot be written: its disk is full or broken";
-        let error = envelope(ErrorCode::StorageFull, message, &record.correlation_id);
+        let error = envelope(ErrorCode::StorageFull, STORAGE_FULL, &record.correlation_id);
         close_failed(record, error, TaskState::Failed);
         record.written(u64::MAX);
         self.apply(Event::CancelRequested { task: record.core_id });

@@ -22,7 +22,7 @@ use crate::driver::{Command, Handle};
 use crate::fleet::FleetWatch;
 use crate::task::{Stored, TaskRecord, Unwritten};
 use crate::telemetry::Telemetry;
-use crate::wire::envelope;
+use crate::wire::{STORAGE_FULL, envelope};
 
 /// Messages that become one commit at most.
 const BATCH: usize = 1_024;
@@ -341,8 +341,7 @@ impl Batch {
 
 /// Ends a stream whose tokens cannot be written, unless its engine was through.
 fn cut_off(record: &Arc<TaskRecord>) {
-    let message = "the journal cannot be written: its disk is full or broken";
-    let error = envelope(ErrorCode::StorageFull, message, &record.correlation_id);
+    let error = envelope(ErrorCode::StorageFull, STORAGE_FULL, &record.correlation_id);
     record.update(|stream| {
         stream.log.retract();
         stream.fail(error, TaskState::Failed);
