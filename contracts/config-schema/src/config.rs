@@ -54,6 +54,7 @@ pub struct Config {
     pub sse: Sse,
     pub journal: JournalConfig,
     pub retention: Retention,
+    pub artifacts: Artifacts,
     pub log: LogConfig,
     pub drain_ms: u64,
     pub release_timeout_ms: u64,
@@ -337,6 +338,14 @@ pub struct Retention {
     pub ttl_ms: u64,
     pub bytes: u64,
     pub tasks: u32,
+}
+
+/// Documents that tenants keep beside their tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Artifacts {
+    /// Of each tenant.
+    pub quota_bytes: u64,
+    pub ttl_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -67,6 +67,8 @@ fn of_orchestrator(it: &Config) -> BTreeMap<&'static str, Value> {
         ("/retention/ttl_ms", json!(retention.ttl_ms)),
         ("/retention/bytes", json!(retention.bytes)),
         ("/retention/tasks", json!(retention.tasks)),
+        ("/artifacts/quota_bytes", json!(it.artifacts.quota_bytes)),
+        ("/artifacts/ttl_ms", json!(it.artifacts.ttl_ms)),
         ("/log/level", json!(it.log.level)),
         ("/drain_ms", json!(it.drain_ms)),
         ("/release_timeout_ms", json!(it.release_timeout_ms)),

@@ -68,6 +68,8 @@ pub struct Document {
     pub journal: JournalDoc,
     /// How long finished tasks are kept.
     pub retention: RetentionDoc,
+    /// Plans, diffs, transcripts and the like, which lie beside the journal.
+    pub artifacts: ArtifactsDoc,
     /// What the daemons write to stderr.
     pub log: LogDoc,
     /// How long a shutting-down daemon lets running streams finish, in ms.
@@ -345,6 +347,19 @@ pub struct RetentionDoc {
     pub bytes: Option<u64>,
     /// Where there is no journal: finished tasks that are kept; the oldest go first.
     pub tasks: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArtifactsDoc {
+    /// What the artifacts of each tenant may take, in bytes; each counts as its content in blocks of
+    /// 4 KiB and one block more. Beyond it new ones are refused.
+    #[schemars(range(min = 1))]
+    pub quota_bytes: Option<u64>,
+    /// An artifact goes so long after it was last stored, in ms, but not before one that names it as
+    /// its parent.
+    #[schemars(range(min = 1, max = 31_536_000_000_u64))]
+    pub ttl_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -20,9 +20,9 @@ mod tree;
 
 pub use change::{Change, changes};
 pub use config::{
-    ApiKey, Bind, Budgets, Class, ClassMode, Classes, ConcurrentTurns, Config, DEFAULT_TENANT,
-    Deadlines, Device, DeviceKind, Durability, EngineKind, EngineSource, Fairness, FullPolicy,
-    JournalConfig, Limits, LogConfig, ManagerConfig, ManagerRef, ModelCost, OnExceed,
+    ApiKey, Artifacts, Bind, Budgets, Class, ClassMode, Classes, ConcurrentTurns, Config,
+    DEFAULT_TENANT, Deadlines, Device, DeviceKind, Durability, EngineKind, EngineSource, Fairness,
+    FullPolicy, JournalConfig, Limits, LogConfig, ManagerConfig, ManagerRef, ModelCost, OnExceed,
     OnManagerExit, PoolConfig, Preemption, PreemptionMode, Profile, QueueConfig, Residency,
     Restart, Retention, SamplerProfile, Sessions, Sse, StreamConfig, Swap, Tenant, TritonNames,
     Watchdog, Workload,

@@ -8,16 +8,16 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use crate::config::{
-    ApiKey, BACKOFF_MAX_MS, BACKOFF_MS, Bind, Budgets, Class, Classes, Config, DEFAULT_TENANT,
-    Deadlines, Device, DeviceKind, Durability, EngineSource, Fairness, FullPolicy, GPU_MARGIN_MIB,
-    JournalConfig, Limits, LogConfig, MANAGER_PORT, ManagerConfig, ManagerRef, ModelCost,
-    ORCHESTRATOR_PORT, OnExceed, OnManagerExit, PoolConfig, Preemption, Profile,
+    ApiKey, Artifacts, BACKOFF_MAX_MS, BACKOFF_MS, Bind, Budgets, Class, Classes, Config,
+    DEFAULT_TENANT, Deadlines, Device, DeviceKind, Durability, EngineSource, Fairness, FullPolicy,
+    GPU_MARGIN_MIB, JournalConfig, Limits, LogConfig, MANAGER_PORT, ManagerConfig, ManagerRef,
+    ModelCost, ORCHESTRATOR_PORT, OnExceed, OnManagerExit, PoolConfig, Preemption, Profile,
     QUEUE_CAPACITY_HOME, QUEUE_CAPACITY_TEAM, QueueConfig, Restart, Retention, SamplerProfile,
     Sessions, Sse, StreamConfig, Swap, Tenant, Watchdog,
 };
 use crate::document::{
-    ApiKeyDoc, ClassDoc, DeviceDoc, Document, JournalDoc, LimitsDoc, ManagerDoc, ModelCostDoc,
-    PoolDoc, RetentionDoc, SamplerProfileDoc, SessionsDoc, TenantDoc,
+    ApiKeyDoc, ArtifactsDoc, ClassDoc, DeviceDoc, Document, JournalDoc, LimitsDoc, ManagerDoc,
+    ModelCostDoc, PoolDoc, RetentionDoc, SamplerProfileDoc, SessionsDoc, TenantDoc,
 };
 
 impl Config {
@@ -84,6 +84,7 @@ impl Config {
             },
             sse: Sse { metrics: doc.sse.metrics.unwrap_or(true) },
             retention: retention(&doc.retention, doc.journal.durability.unwrap_or_default()),
+            artifacts: artifacts(&doc.artifacts),
             journal: journal(doc.journal),
             log: LogConfig { level: doc.log.level.unwrap_or_else(|| "info".into()) },
             drain_ms: doc.drain_ms.unwrap_or(10_000),
@@ -123,6 +124,13 @@ fn retention(doc: &RetentionDoc, durability: Durability) -> Retention {
         ttl_ms: doc.ttl_ms.unwrap_or(24 * 3_600_000),
         bytes: doc.bytes.unwrap_or(bytes),
         tasks: doc.tasks.unwrap_or(10_000),
+    }
+}
+
+fn artifacts(doc: &ArtifactsDoc) -> Artifacts {
+    Artifacts {
+        quota_bytes: doc.quota_bytes.unwrap_or(1 << 30),
+        ttl_ms: doc.ttl_ms.unwrap_or(7 * 24 * 3_600_000),
     }
 }
 

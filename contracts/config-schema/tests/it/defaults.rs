@@ -23,7 +23,7 @@ fn the_profile_is_home_until_told_otherwise() {
     check(|it| it.profile, Profile::Home, Profile::Team);
 }
 
-// ORCH-3030, ORCH-3021
+// ORCH-3030, ORCH-3021, ORCH-3097
 #[test]
 fn a_profile_chooses_the_defaults_of_the_design() {
     let loopback = |port| Bind::Loopback { port };
@@ -41,6 +41,8 @@ fn a_profile_chooses_the_defaults_of_the_design() {
     check(|it| it.sessions.ttl_ms, minutes(10), minutes(10));
     check(|it| it.sessions.turns, 8, 8);
     check(|it| it.retention.ttl_ms, minutes(24 * 60), minutes(24 * 60));
+    check(|it| it.artifacts.ttl_ms, minutes(7 * 24 * 60), minutes(7 * 24 * 60));
+    check(|it| it.artifacts.quota_bytes, 1 << 30, 1 << 30);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pool_manager:
 queue: {}
 ",
         &expect![[r#"
-            line 2: /profil: found key `profil`, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog; did you mean `profile`?
+            line 2: /profil: found key `profil`, expected one of allowed_hosts, artifacts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog; did you mean `profile`?
             line 4: /queue/capcity: found key `capcity`, expected one of capacity, full_policy, interactive_headroom_slots, unready_wait_ms; did you mean `capacity`?
             line 5: /queue/full_policy: found "drop_lru", expected one of reject, drop-lru, shed-low-priority; did you mean `drop-lru`?
             line 6: /watchdog/first_token_ms: found -1, expected a whole number from 1 to 1099511627776
@@ -80,10 +80,10 @@ fn an_unknown_key_is_told_with_the_nearest_and_all_that_are_known() {
     check(
         "<<<: 1\n'': 2\n'a/b~c': 3\n1: 4",
         &expect![[r#"
-            line 1: /<<<: found key `<<<`, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
-            line 2: /: found key ``, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
-            line 3: /a~1b~0c: found key `a/b~c`, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
-            line 4: /1: found key `1`, expected one of allowed_hosts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
+            line 1: /<<<: found key `<<<`, expected one of allowed_hosts, artifacts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
+            line 2: /: found key ``, expected one of allowed_hosts, artifacts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
+            line 3: /a~1b~0c: found key `a/b~c`, expected one of allowed_hosts, artifacts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
+            line 4: /1: found key `1`, expected one of allowed_hosts, artifacts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
         "#]],
     );
 }
@@ -93,13 +93,13 @@ fn a_wrong_type_is_told_as_what_was_found_and_what_is_allowed() {
     check(
         "- 1\n- 2",
         &expect![[r#"
-            found a list of 2, expected a section with allowed_hosts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
+            found a list of 2, expected a section with allowed_hosts, artifacts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
         "#]],
     );
     check(
         "just words",
         &expect![[r#"
-            found "just words", expected a section with allowed_hosts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
+            found "just words", expected a section with allowed_hosts, artifacts, bind, classes, deadlines, drain_ms, fairness, journal, keys, limits, log, models, pool_manager, pool_managers, preemption, profile, queue, release_timeout_ms, retention, sampler_profiles, sessions, sse, stream, swap, tenants, watchdog
         "#]],
     );
     check(
@@ -322,4 +322,18 @@ pool_manager:
     );
     assert!(!told(&format!("keys: {secret}\nqueue: }}")).contains("hunter"));
     assert!(!told(&format!("keys: [{secret}")).contains("hunter"));
+}
+
+// OC-CONFIG-6001, ORCH-3097
+#[test]
+fn artifacts_have_room_and_time() {
+    check(
+        "artifacts:\n  quota_bytes: 0\n  ttl_ms: 31536000001\n  ttl: 1",
+        &expect![[r#"
+        line 2: /artifacts/quota_bytes: found 0, expected a whole number from 1 to 1099511627776
+        line 3: /artifacts/ttl_ms: found 31536000001, expected a whole number from 1 to 31536000000
+        line 4: /artifacts/ttl: found key `ttl`, expected one of quota_bytes, ttl_ms
+    "#]],
+    );
+    check("artifacts: {quota_bytes: 1, ttl_ms: 1}", &expect![[""]]);
 }
