@@ -3,6 +3,7 @@
 //! A handler extracts, converts, makes one call and converts back. Correlation ids, guards and the
 //! error envelope are the middleware's.
 
+mod artifacts;
 mod convert;
 mod error;
 mod extract;
@@ -31,6 +32,7 @@ use http_shell::Guard;
 use hyper::body::Incoming;
 use tower::{Service, ServiceBuilder};
 
+use crate::artifacts::Artifacts;
 use crate::driver::Handle;
 use crate::fleet::FleetWatch;
 use crate::journal::{Archive, Outbox};
@@ -50,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) tenants: Arc<Tenants>,
     /// Ended tasks that are no longer in memory; `None` where tasks are kept in memory only.
     pub(crate) archive: Option<Archive>,
+    /// `None` where there is no journal.
+    pub(crate) artifacts: Option<Artifacts>,
     /// Where new tasks are written.
     pub(crate) outbox: Option<Outbox>,
     pub(crate) settings: Settings,
@@ -104,6 +108,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/tasks/{id}/explain", get(tasks::explain))
         .route("/v1/tasks/{id}/cancel", post(tasks::cancel))
         .route("/v1/sessions/{id}", get(sessions::show).delete(sessions::end))
+        .route("/v1/artifacts", post(artifacts::store))
+        .route("/v1/artifacts/{id}", get(artifacts::show))
         .route("/v1/models", get(fleet::models))
         .route("/v1/pools", get(fleet::pools))
         .route("/v1/pools/{id}/health", get(fleet::pool_health))

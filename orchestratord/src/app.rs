@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, App, Settings, Shared};
+use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::driver::{self, Command, Handle};
 use crate::fleet::{Commander, Directory, follow};
@@ -59,21 +60,19 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
 
     let telemetry = Arc::new(Telemetry::new());
     let (tracker, clock) = (TaskTracker::new(), Clock::start());
-    let models = config.model_costs.iter().map(|it| it.id.clone());
     let epoch = match &mut opened {
         Some(opened) => opened.next_epoch(clock)?,
         None => epoch(clock, 0),
     };
-    let commanders =
-        config.pool_managers.iter().zip(&tokens).map(|(manager, token)| {
-            Arc::new(Commander::new(&manager.url, token.as_deref(), epoch))
-        });
-    let directory = Directory::new(commanders.collect(), models, config.swap.idle_ttl_ms);
     let tenants = Arc::new(Tenants::new(config));
     let (outbox, inbox) = opened.is_some().then(journal::outbox).unzip();
+    let artifacts = opened.as_mut().zip(outbox.clone()).map(|(opened, outbox)| {
+        Artifacts::open(opened, config, &tenants, (outbox, clock, tracker.clone()))
+    });
+    let artifacts = artifacts.transpose()?;
     let (mut driver, handle) = driver::build(
         config,
-        directory,
+        directory(config, &tokens, epoch),
         Arc::clone(&telemetry),
         (tracker.clone(), clock),
         (Arc::clone(&tenants), outbox.clone()),
@@ -99,6 +98,7 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         guard: guard(config, &addresses),
         tenants,
         archive,
+        artifacts: artifacts.clone(),
         outbox,
         settings: Settings::new(config),
         sampler_profiles: config.sampler_profiles.clone(),
@@ -106,6 +106,7 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
     let driver = tracker.spawn(driver.run());
     let followers = followers(config, tokens, &handle, &tracker);
     let stop = CancellationToken::new();
+    artifacts.iter().for_each(|it| it.tend(stop.clone()));
     let serving =
         http_shell::serve(listeners, api::service(app), limits(config), stop.clone(), FAREWELL);
     Ok(Server {
@@ -156,6 +157,15 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+fn directory(config: &Config, tokens: &[Option<String>], epoch: u64) -> Directory {
+    let commanders =
+        config.pool_managers.iter().zip(tokens).map(|(manager, token)| {
+            Arc::new(Commander::new(&manager.url, token.as_deref(), epoch))
+        });
+    let models = config.model_costs.iter().map(|it| it.id.clone());
+    Directory::new(commanders.collect(), models, config.swap.idle_ttl_ms)
 }
 
 fn followers(

@@ -21,6 +21,7 @@ use config_schema::{Durability, JournalConfig};
 use journal::{Journal, JournalError, JournalReader};
 use orchestrator_core::TaskId;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -105,6 +106,11 @@ impl Outbox {
     /// Forgets a named document. Resolves when that is written, or to an error if it cannot be.
     pub(crate) fn remove(&self, key: String) -> oneshot::Receiver<()> {
         self.send(Message::Value { key, value: None });
+        self.flushed()
+    }
+
+    /// Resolves when all that was sent before is written, or to an error if it cannot be.
+    pub(crate) fn flushed(&self) -> oneshot::Receiver<()> {
         let (written, resolves) = oneshot::channel();
         self.send(Message::Flush(written));
         resolves
@@ -171,6 +177,21 @@ impl Opened {
         numbers: &mut impl Numbers,
     ) -> Result<Past, JournalStartError> {
         Past::read(&self.folder, self.reader.as_mut(), present, numbers)
+    }
+
+    /// Named documents whose key begins with `prefix`.
+    pub(crate) fn documents<T: DeserializeOwned>(
+        &mut self,
+        prefix: &str,
+    ) -> Result<Vec<(String, T)>, JournalStartError> {
+        let values = self.reader.values(prefix).map_err(|it| self.unread(it))?;
+        let document = |(what, value): (String, Bytes)| match serde_json::from_slice(&value) {
+            Ok(document) => Ok((what, document)),
+            Err(source) => {
+                Err(JournalStartError::Document { folder: self.folder.clone(), what, source })
+            }
+        };
+        values.into_iter().map(document).collect()
     }
 
     pub(crate) fn start(

@@ -6,6 +6,7 @@
 mod admission;
 mod api;
 mod app;
+mod artifacts;
 mod attempt;
 mod clock;
 mod crash;

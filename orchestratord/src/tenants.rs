@@ -42,6 +42,10 @@ impl Tenants {
         }
     }
 
+    pub(crate) fn all(&self) -> &[Tenant] {
+        &self.all
+    }
+
     pub(crate) fn named(&self, name: &str) -> Option<&Tenant> {
         self.all.iter().find(|it| it.name.as_ref() == name)
     }

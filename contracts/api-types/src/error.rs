@@ -203,7 +203,8 @@ pub struct ErrorEnvelope {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// Which rule refused an admission: `reject`, `shed-low-priority`, `rate`, `quota-queued`,
-    /// `quota-concurrent`, `quota-tokens`, `budget-tokens`, `budget-time`, `budget-cost`.
+    /// `quota-concurrent`, `quota-tokens`, `quota-artifacts`, `budget-tokens`, `budget-time`,
+    /// `budget-cost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

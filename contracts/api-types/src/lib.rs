@@ -3,6 +3,7 @@
 //! Plain data. Durations are milliseconds and end in `_ms`. Fields are only ever added; a type that a
 //! client sends refuses unknown fields, so that a misspelt one is never silently ignored.
 
+mod artifact;
 mod control;
 mod error;
 mod event;
@@ -10,6 +11,7 @@ mod request;
 mod session;
 mod task;
 
+pub use artifact::{Artifact, ArtifactKind, ArtifactRequest, MediaType};
 pub use control::{
     Capabilities, Device, DeviceList, DrainRequest, DrainStatus, EngineCapability, Latency, Model,
     ModelCapability, ModelList, ModelState, Pool, PoolHealth, PoolHealthMetrics, PoolList, Queue,

@@ -20,7 +20,7 @@ use http_shell::contract::{Common, complete};
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::{fleet, lists, operate, queue, sessions, streams, system, tasks};
+use super::{artifacts, fleet, lists, operate, queue, sessions, streams, system, tasks};
 
 const COMMON: Common = Common {
     advised: &[ErrorCode::SessionBusy.as_str()],
@@ -32,7 +32,7 @@ const COMMON: Common = Common {
         (405, ErrorCode::MethodNotAllowed.as_str()),
         (431, ErrorCode::HeadersTooLarge.as_str()),
     ],
-    requests: &["TaskRequest", "ChatMessage", "Sampling", "Output", "Placement"],
+    requests: &["TaskRequest", "ArtifactRequest", "ChatMessage", "Sampling", "Output", "Placement"],
 };
 
 #[derive(OpenApi)]
@@ -45,7 +45,7 @@ const COMMON: Common = Common {
     ),
     paths(
         tasks::create, lists::list, tasks::show, tasks::explain, tasks::cancel, streams::read, sessions::show,
-        sessions::end, fleet::models
+        sessions::end, artifacts::store, artifacts::show, fleet::models
     ),
     components(schemas(
         Admission, Disconnected, End, ErrorEnvelope, Metrics, Preempted, Queued, Resumed, Started,

@@ -30,6 +30,16 @@ pub(crate) struct Life {
 impl World {
     /// One replica for each count of slots.
     pub(crate) fn new(slots: &[u32], sim_flags: &[&'static str], config: &str) -> Self {
+        Self::durable("process", slots, sim_flags, config)
+    }
+
+    /// As [`Self::new`], with another `journal.durability`.
+    pub(crate) fn durable(
+        durability: &str,
+        slots: &[u32],
+        sim_flags: &[&'static str],
+        config: &str,
+    ) -> Self {
         let subjects = slots.iter().enumerate().map(|(index, slots)| {
             let setup =
                 conformance::Setup { slots: *slots, flags: sim_flags, ..Default::default() };
@@ -43,7 +53,7 @@ impl World {
         let world = Self { sims, folder, _manager: manager };
         let text = format!(
             "bind: ['127.0.0.1:0']\npool_managers: [{{url: '{}'}}]\n\
-             journal: {{data_dir: '{}'}}\n{config}",
+             journal: {{durability: {durability}, data_dir: '{}'}}\n{config}",
             world._manager.url,
             world.journal().display()
         );

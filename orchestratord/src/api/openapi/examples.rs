@@ -1,16 +1,18 @@
 //! Examples as values of the wire types, so that they cannot fall behind them.
 
 use api_types::{
-    API_VERSION, Admission, Budget, Budgets, Capabilities, ChatMessage, Decision,
-    DecisionCandidate, Detail, Device, DeviceList, DrainStatus, DropCount, End, EngineCapability,
-    ErrorCode, ErrorEnvelope, Explanation, FinishReason, Latency, Links, Model, ModelCapability,
-    ModelList, ModelState, PlacementChoice, PlacementDrop, Pool, PoolHealth, PoolHealthMetrics,
-    PoolList, Priority, PromptInput, Queue, QueueLane, Queued, QueuedReason, Readiness,
-    ReloadRequest, ReloadStatus, Replica, ReplicaSet, ReplicaSetList, Session, Slo, Started, Task,
-    TaskList, TaskPlacement, TaskRequest, TaskState, TaskTimings, TaskUsage, Token, Waiting,
+    API_VERSION, Admission, Artifact, ArtifactKind, ArtifactRequest, Budget, Budgets, Capabilities,
+    ChatMessage, Decision, DecisionCandidate, Detail, Device, DeviceList, DrainStatus, DropCount,
+    End, EngineCapability, ErrorCode, ErrorEnvelope, Explanation, FinishReason, Latency, Links,
+    MediaType, Model, ModelCapability, ModelList, ModelState, PlacementChoice, PlacementDrop, Pool,
+    PoolHealth, PoolHealthMetrics, PoolList, Priority, PromptInput, Queue, QueueLane, Queued,
+    QueuedReason, Readiness, ReloadRequest, ReloadStatus, Replica, ReplicaSet, ReplicaSetList,
+    Session, Slo, Started, Task, TaskList, TaskPlacement, TaskRequest, TaskState, TaskTimings,
+    TaskUsage, Token, Waiting,
 };
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::to_raw_value;
 use uuid::{Uuid, uuid};
 
 use crate::stream::frame;
@@ -127,6 +129,32 @@ pub(super) fn session() -> Session {
         kv_warmth: true,
         budgets: Budgets { tokens: Some(tokens), ..Budgets::default() },
         tasks: vec![TASK],
+    }
+}
+
+pub(super) fn artifact_request() -> ArtifactRequest {
+    ArtifactRequest {
+        kind: ArtifactKind::Summary,
+        content: to_raw_value("Two tests fail: the clock is read twice.")
+            .expect("it is plain JSON"),
+        tags: vec!["run:412".into()],
+        parents: vec![DIGEST.into()],
+    }
+}
+
+pub(super) fn artifact(whole: bool) -> Artifact {
+    let ArtifactRequest { kind, content, tags, parents } = artifact_request();
+    Artifact {
+        artifact_id: "sha256:caceca1f0ccf18520a69bfe45aa063c040c60a7834ff7d9a9a5dc1ef50598f55"
+            .into(),
+        kind,
+        media_type: MediaType::Text,
+        bytes: 40,
+        created_at_ms: 1_790_000_000_000,
+        tags,
+        parents,
+        task_id: None,
+        content: whole.then_some(content),
     }
 }
 

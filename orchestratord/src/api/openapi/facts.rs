@@ -56,6 +56,12 @@ pub(super) fn of(operation: &str) -> Option<Facts> {
             ErrorCode::UnsupportedMediaType,
             ErrorCode::StorageFull,
         ]),
+        "store_artifact" => store_artifact(),
+        "get_artifact" => Facts {
+            answers: vec![(200, JSON, examples::json(&examples::artifact(true)))],
+            headers: [200, 304].into_iter().flat_map(validators).collect(),
+            ..refusing(&[ErrorCode::InvalidParams, ErrorCode::NotFound, ErrorCode::Internal])
+        },
         "cancel_task" => refusing(&[
             ErrorCode::InvalidParams,
             ErrorCode::NotFound,
@@ -188,6 +194,49 @@ fn submit() -> Facts {
             ErrorCode::Internal,
         ])
     }
+}
+
+fn store_artifact() -> Facts {
+    let text = json!({"type": "string"});
+    let headers = [200, 201].into_iter().flat_map(|status| {
+        let header = |name, description| Header {
+            status,
+            name,
+            description,
+            schema: text.clone(),
+            always: true,
+        };
+        [header("Location", "The artifact: `/v1/artifacts/{id}`."), header("ETag", ETAG)]
+    });
+    Facts {
+        request: Some(examples::json(&examples::artifact_request())),
+        answers: [201, 200]
+            .map(|status| (status, JSON, examples::json(&examples::artifact(false))))
+            .into(),
+        headers: headers.collect(),
+        ..refusing(&[
+            ErrorCode::InvalidParams,
+            ErrorCode::PayloadTooLarge,
+            ErrorCode::UnsupportedMediaType,
+            ErrorCode::AdmissionReject,
+            ErrorCode::StorageFull,
+        ])
+    }
+}
+
+const ETAG: &str = "The `artifact_id` in quotes.";
+
+fn validators(status: u16) -> [Header; 2] {
+    let header =
+        |name, description, schema| Header { status, name, description, schema, always: true };
+    [
+        header("ETag", ETAG, json!({"type": "string"})),
+        header(
+            "Cache-Control",
+            "No cache keeps it for others.",
+            json!({"const": "private, no-cache"}),
+        ),
+    ]
 }
 
 fn stream_headers() -> Vec<Header> {

@@ -35,6 +35,7 @@ fn app() -> App {
         guard: Guard::new(&[], &[], Credentials::Open),
         tenants,
         archive: None,
+        artifacts: None,
         outbox: None,
         settings: Settings::new(&config),
         sampler_profiles: config.sampler_profiles.clone(),
