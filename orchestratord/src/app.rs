@@ -59,7 +59,7 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
 
     let telemetry = Arc::new(Telemetry::new());
-    let (tracker, clock) = (TaskTracker::new(), Clock::start());
+    let (tracker, stop, clock) = (TaskTracker::new(), CancellationToken::new(), Clock::start());
     let epoch = match &mut opened {
         Some(opened) => opened.next_epoch(clock)?,
         None => epoch(clock, 0),
@@ -75,7 +75,7 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         directory(config, &tokens, epoch),
         Arc::clone(&telemetry),
         (tracker.clone(), clock),
-        (Arc::clone(&tenants), outbox.clone()),
+        (Arc::clone(&tenants), outbox.clone(), artifacts.clone()),
     );
     if let Some(opened) = &mut opened {
         driver.restore(opened)?;
@@ -91,6 +91,9 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
     let (archive, writing) = writing
         .map(|(opened, box_)| opened.start(box_, writer, Arc::clone(&tenants), &tracker))
         .unzip();
+    if let (Some(artifacts), Some(archive)) = (&artifacts, &archive) {
+        artifacts.start(archive, &handle.store, stop.clone());
+    }
     let app = App::new(Shared {
         driver: handle.clone(),
         fleet: driver.fleet(),
@@ -98,15 +101,13 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         guard: guard(config, &addresses),
         tenants,
         archive,
-        artifacts: artifacts.clone(),
+        artifacts,
         outbox,
         settings: Settings::new(config),
         sampler_profiles: config.sampler_profiles.clone(),
     });
     let driver = tracker.spawn(driver.run());
     let followers = followers(config, tokens, &handle, &tracker);
-    let stop = CancellationToken::new();
-    artifacts.iter().for_each(|it| it.tend(stop.clone()));
     let serving =
         http_shell::serve(listeners, api::service(app), limits(config), stop.clone(), FAREWELL);
     Ok(Server {

@@ -4,6 +4,7 @@
 //! there before anything is acknowledged: the file first, so that no document names what is not there.
 
 mod shelf;
+mod transcripts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,7 +23,8 @@ pub(crate) use shelf::Facts;
 use shelf::Shelf;
 
 use crate::clock::Clock;
-use crate::journal::{JournalStartError, Opened, Outbox};
+use crate::journal::{Archive, JournalStartError, Opened, Outbox};
+use crate::task::Store as Tasks;
 use crate::tenants::{Tenant, Tenants};
 
 /// Followed by the tenant's name, a slash and the id.
@@ -82,6 +84,8 @@ struct Inner {
     quota_bytes: u64,
     ttl_ms: u64,
     places: BTreeMap<TenantId, Place>,
+    /// Transcripts of tasks that ended in an earlier life.
+    due: Mutex<Vec<(Tenant, Uuid)>>,
 }
 
 /// What one tenant has.
@@ -138,7 +142,8 @@ impl Artifacts {
         };
         let places = tenants.all().iter().map(place).collect();
         let config_schema::Artifacts { quota_bytes, ttl_ms } = config.artifacts;
-        let inner = Inner { store, outbox, clock, tracker, quota_bytes, ttl_ms, places };
+        let due = Mutex::new(transcripts::due(opened, tenants)?);
+        let inner = Inner { store, outbox, clock, tracker, quota_bytes, ttl_ms, places, due };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -176,7 +181,10 @@ impl Artifacts {
         let known = place.shelf().get(&id);
         let is_new = known.is_none();
         let facts = match known {
-            Some(known) => Facts { kept_from_ms: now_ms, ..(*known).clone() },
+            Some(known) => {
+                let task_id = known.task_id.or(draft.task_id);
+                Facts { kept_from_ms: now_ms, task_id, ..(*known).clone() }
+            }
             None => {
                 let facts = Facts::new(&draft, now_ms);
                 self.admit(&place.shelf(), &facts)?;
@@ -189,9 +197,12 @@ impl Artifacts {
         self.0.outbox.value(key.clone(), &facts);
         if self.0.outbox.flushed().await.is_err() {
             if is_new {
-                // Whatever becomes of the disk, the journal forgets it before the file is gone.
-                let _full = self.0.outbox.remove(key).await;
-                self.remove_files(tenant, vec![id]).await;
+                // From here on it cannot be written any more. A writer that has ended may have written
+                // it: then the next start decides whose file it is.
+                let forgotten = self.0.outbox.remove(key).await.is_ok();
+                if forgotten || self.0.outbox.is_full() {
+                    self.remove_files(tenant, vec![id]).await;
+                }
             }
             return Err(KeepError::Unwritten);
         }
@@ -208,15 +219,19 @@ impl Artifacts {
         if !unknown.is_empty() {
             return Err(KeepError::UnknownParents(unknown));
         }
+        // A transcript had to be in time for its task's admission.
+        if facts.task_id.is_some() { Ok(()) } else { self.check_quota(shelf, facts.charge()) }
+    }
+
+    fn check_quota(&self, shelf: &Shelf, charge: u64) -> Result<(), KeepError> {
         let quota_bytes = self.0.quota_bytes;
-        if quota_bytes.saturating_sub(shelf.charged()) < facts.charge() {
-            let oldest = shelf.oldest_ms().unwrap_or(facts.kept_from_ms);
-            let next = oldest.saturating_add(self.0.ttl_ms);
-            let retry_after_ms = next.saturating_sub(facts.kept_from_ms).max(1);
-            let never = quota_bytes < facts.charge();
-            return Err(KeepError::OverQuota { quota_bytes, never, retry_after_ms });
+        if charge <= quota_bytes.saturating_sub(shelf.charged()) {
+            return Ok(());
         }
-        Ok(())
+        let now_ms = self.now_ms();
+        let next_ms = shelf.oldest_ms().unwrap_or(now_ms).saturating_add(self.0.ttl_ms);
+        let retry_after_ms = next_ms.saturating_sub(now_ms).max(1);
+        Err(KeepError::OverQuota { quota_bytes, never: quota_bytes < charge, retry_after_ms })
     }
 
     async fn write(&self, owner: Arc<str>, content: Bytes) -> Result<(), KeepError> {
@@ -231,8 +246,10 @@ impl Artifacts {
         })
     }
 
-    /// Removes what has expired, until `stop`.
-    pub(crate) fn tend(&self, stop: CancellationToken) {
+    /// Finishes what an earlier life left, and removes what has expired until `stop`.
+    pub(crate) fn start(&self, archive: &Archive, tasks: &Tasks, stop: CancellationToken) {
+        let due = std::mem::take(&mut *self.0.due.lock().expect("no holder panics"));
+        self.make_up(due, archive.clone(), tasks.clone());
         let this = self.clone();
         self.0.tracker.spawn(async move {
             while stop.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {

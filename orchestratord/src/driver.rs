@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use endings::{Rejection, admission, close_failed, close_with_end};
 pub(crate) use handle::{Command, Handle, Leavings, QueuePicture, Submission, SubmitReply};
 
+use crate::artifacts::Artifacts;
 use crate::attempt::AttemptConfig;
 use crate::clock::Clock;
 use crate::fleet::{Directory, FleetChange, FleetWatch, settle};
@@ -59,6 +60,8 @@ pub(crate) struct Driver {
     tenants: Arc<Tenants>,
     /// Where durable tasks are written.
     outbox: Option<Outbox>,
+    /// Where transcripts are kept.
+    artifacts: Option<Artifacts>,
     commands: mpsc::Receiver<Command>,
     store: Store,
     /// Records of tasks that are queued or running, by the core's id.
@@ -93,7 +96,7 @@ pub(crate) fn build(
     directory: Directory,
     telemetry: Arc<Telemetry>,
     (tracker, clock): (TaskTracker, Clock),
-    (tenants, outbox): (Arc<Tenants>, Option<Outbox>),
+    (tenants, outbox, artifacts): (Arc<Tenants>, Option<Outbox>, Option<Artifacts>),
 ) -> (Driver, Handle) {
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let store = Store::default();
@@ -109,6 +112,7 @@ pub(crate) fn build(
         clock,
         tenants,
         outbox,
+        artifacts,
         commands,
         store,
         open: HashMap::new(),

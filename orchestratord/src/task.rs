@@ -311,6 +311,7 @@ impl TaskRecord {
             finish_reason: progress.finish_reason,
             text: None,
             result: None,
+            transcript_id: None,
             record: None,
             error: progress.error.as_deref().cloned(),
         }

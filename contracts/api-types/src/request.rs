@@ -96,6 +96,8 @@ pub struct TaskRequest {
     /// Kept in memory only: lost if the daemon dies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ephemeral: Option<bool>,
+    /// When the task has ended, however it ends, an artifact is kept of it; not with `ephemeral`.
+    pub transcript: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
     /// For logs only; at most 8, names and values of at most 64 bytes.

@@ -76,6 +76,10 @@ pub struct Task {
     pub result: Option<TaskResult>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorEnvelope>,
+    /// The artifact that is the task's transcript, where one was asked for and as soon as it is
+    /// kept, which is after the end. Not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript_id: Option<String>,
     /// The request with everything filled in that was left out: submitted to the same engine and
     /// model it gives the same answer. Not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -61,6 +61,7 @@ pub(crate) fn validate(mut request: TaskRequest, streams: bool) -> Result<Valid,
     found.output(&request);
     found.numbers(&request);
     found.session(request.session_id.as_deref());
+    found.transcript(&request);
     found.placement(request.placement.as_ref());
     found.sampling(request.sampling.as_ref());
     found.texts(&request);
@@ -122,6 +123,16 @@ impl Findings {
         let holds = (1..=SESSION_CHARS_MAX).contains(&session.len()) && session.chars().all(plain);
         let expected = "1 to 128 of letters, digits, `.`, `_`, `-`";
         self.check(holds, "/session_id", format!("{} characters", session.len()), expected);
+    }
+
+    fn transcript(&mut self, request: &TaskRequest) {
+        let holds = !request.transcript || request.ephemeral != Some(true);
+        self.check(
+            holds,
+            "/transcript",
+            "true",
+            "false or nothing: an ephemeral task is in no file",
+        );
     }
 
     /// Whether there are such pools is asked later.

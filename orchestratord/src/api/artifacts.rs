@@ -79,8 +79,12 @@ pub(super) async fn show(
     if is_known(&headers, &etag(&id)) {
         return Ok((StatusCode::NOT_MODIFIED, validators).into_response());
     }
-    let content = artifacts.read(&tenant, id).await.map_err(|it| unreadable(&id, &it))?;
-    let content = shown(content, facts.media_type).map_err(|it| unreadable(&id, &it))?;
+    let content = match artifacts.read(&tenant, id).await {
+        Ok(content) => shown(content, facts.media_type).map_err(|it| unreadable(&id, &it))?,
+        // Its time was over between the two looks.
+        Err(_) if artifacts.find(&tenant, &id).is_none() => return Err(unknown()),
+        Err(error) => return Err(unreadable(&id, &error)),
+    };
     Ok((validators, Json(told(&id, &facts, Some(content)))).into_response())
 }
 
@@ -132,7 +136,7 @@ fn draft(request: ArtifactRequest) -> Result<Draft, Refusal> {
     Ok(Draft { kind, media_type, content: content.into(), tags, parents, task_id: None })
 }
 
-fn refused(error: KeepError) -> ApiError {
+pub(super) fn refused(error: KeepError) -> ApiError {
     match error {
         KeepError::UnknownParents(places) => {
             let detail = |place| Detail {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::error::ApiError;
 use super::extract::Id;
 use super::front::CorrelationId;
-use super::{App, convert, streams};
+use super::{App, artifacts, convert, streams};
 use crate::admission::{Refusal, parse, prepare, validate};
 use crate::attempt::millis;
 use crate::driver::{Submission, SubmitReply};
@@ -64,6 +64,7 @@ pub(super) async fn create(
         return Ok(answer(&app, known, streams, None).await);
     }
     app.durable(&valid.request)?;
+    app.transcribable(&valid.request, &tenant)?;
     let id = valid.id;
     let job = prepare(valid, &app.fleet.now(), &app.sampler_profiles).await?;
     match app.driver.submit(Submission { id, tenant, job, correlation_id }).await {
@@ -95,7 +96,10 @@ pub(super) async fn show(
     Extension(tenant): Extension<Tenant>,
     Id(id): Id,
 ) -> Result<Json<Task>, ApiError> {
-    find(&app, &tenant, &id).await.map(|record| Json(record.view()))
+    let record = find(&app, &tenant, &id).await?;
+    let transcript = app.artifacts.as_ref().and_then(|it| it.transcript_of(&tenant, record.id));
+    let transcript_id = transcript.map(|it| it.to_string());
+    Ok(Json(Task { transcript_id, ..record.view() }))
 }
 
 /// Why a task waits, or where it went.
@@ -220,6 +224,22 @@ impl App {
             .into()),
             (Some(outbox), None | Some(false)) if outbox.is_full() => Err(storage_full()),
             (None | Some(_), _) => Ok(()),
+        }
+    }
+}
+
+impl App {
+    /// Whether a transcript can be kept, if one is wanted.
+    fn transcribable(&self, request: &TaskRequest, tenant: &Tenant) -> Result<(), ApiError> {
+        match &self.artifacts {
+            _ if !request.transcript => Ok(()),
+            Some(it) => it.check_room(tenant).map_err(artifacts::refused),
+            None => Err(Refusal::invalid(vec![Detail {
+                pointer: "/transcript".into(),
+                found: "true".into(),
+                expected: "false or nothing: this server keeps tasks in memory only".into(),
+            }])
+            .into()),
         }
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Shelf {
     all: BTreeMap<BlobId, Entry>,
     /// Those that no other names as its parent, the longest unused first: what may go.
     leaves: BTreeSet<(u64, BlobId)>,
+    /// By their tasks.
+    transcripts: BTreeMap<Uuid, BlobId>,
     charged: u64,
 }
 
@@ -77,6 +79,10 @@ impl Shelf {
         self.all.get(id).map(|it| Arc::clone(&it.facts))
     }
 
+    pub(super) fn transcript_of(&self, task: Uuid) -> Option<BlobId> {
+        self.transcripts.get(&task).copied()
+    }
+
     /// Of the quota.
     pub(super) fn charged(&self) -> u64 {
         self.charged
@@ -93,6 +99,7 @@ impl Shelf {
             if self.leaves.remove(&(entry.facts.kept_from_ms, id)) {
                 self.leaves.insert((facts.kept_from_ms, id));
             }
+            self.transcripts.extend(facts.task_id.map(|it| (it, id)));
             entry.facts = facts;
             return;
         }
@@ -103,6 +110,7 @@ impl Shelf {
     fn place(&mut self, id: BlobId, facts: Arc<Facts>) {
         self.charged += facts.charge();
         self.leaves.insert((facts.kept_from_ms, id));
+        self.transcripts.extend(facts.task_id.map(|it| (it, id)));
         self.all.insert(id, Entry { facts, children: 0 });
     }
 
@@ -133,6 +141,9 @@ impl Shelf {
         let Entry { facts, .. } = self.all.remove(id).expect("a leaf is there");
         self.leaves.remove(&(facts.kept_from_ms, *id));
         self.charged -= facts.charge();
+        if let Some(task) = facts.task_id {
+            self.transcripts.remove(&task);
+        }
         for parent in &facts.parents {
             let Some(entry) = self.all.get_mut(parent) else { continue };
             entry.children -= 1;

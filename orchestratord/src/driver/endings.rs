@@ -66,6 +66,9 @@ impl Driver {
         let bytes = bytes + record.job.bytes();
         self.finished.push(Instant::now(), Arc::clone(&record), bytes);
         self.end_turn(&record);
+        if let Some(artifacts) = &self.artifacts {
+            artifacts.transcribe(&record);
+        }
         let engine = self.directory.engine_of(record.job.model);
         match ending {
             Ending::Dropped => self.telemetry.pushed_out(engine, "drop-lru"),

@@ -67,6 +67,9 @@ impl Driver {
             let quota = QuotaDoc::of(self.core.saved_quota(record.tenant.id));
             outbox.value(format!("{QUOTA}{}", record.tenant.name), &quota);
         }
+        if let Some(artifacts) = &self.artifacts {
+            artifacts.expect_transcript(record);
+        }
         outbox.admitted(Arc::clone(record));
     }
 

@@ -30,11 +30,11 @@ fn id_of(content: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-fn path(id: &str) -> String {
+pub(crate) fn path(id: &str) -> String {
     format!("/v1/artifacts/{id}")
 }
 
-fn refusal(answer: &Answer) -> (u16, String, String) {
+pub(crate) fn refusal(answer: &Answer) -> (u16, String, String) {
     let body = answer.json();
     let word = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
     (answer.status, word("code"), word("policy_label"))
@@ -52,7 +52,7 @@ fn text(life: &Life, id: &str) -> Value {
 }
 
 /// Files of artifacts.
-fn files(journal: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(journal: &Path) -> Vec<PathBuf> {
     let mut folders = vec![journal.join("artifacts")];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -99,12 +99,16 @@ fn a_document_is_stored_once_and_read_as_it_was_sent() {
         (&read["content"], &read["media_type"]),
         (&json!("1. Read.\n2. ä ☃"), &json!("text/plain"))
     );
+    // `null` is a value, too.
+    let null = rig.client.post("/v1/artifacts", &body("plan", &Value::Null), &[]).json();
+    let null = rig.client.json(&path(null["artifact_id"].as_str().unwrap()));
+    assert_eq!((null.get("content"), &null["bytes"]), (Some(&Value::Null), &json!(4)));
     // The first one's kind and tags stay, whatever comes later.
     let again = json!({"kind": "diff", "content": "1. Read.\n2. ä ☃", "tags": ["late"]});
     let again = rig.client.post("/v1/artifacts", &again.to_string(), &[]);
     assert_eq!((again.status, again.json()), (200, plan.json()));
     assert_eq!(rig.client.json(&path(&id)), read);
-    assert_eq!(files(&folder.path().join("journal")).len(), 2);
+    assert_eq!(files(&folder.path().join("journal")).len(), 3);
     for unknown in [&id_of(b"x"), &id.to_uppercase(), "plan", "sha256:", &id[..70]] {
         assert_eq!(rig.client.get(&path(unknown), &[]).status, 404, "{unknown}");
     }
@@ -351,7 +355,11 @@ fn an_artifact_goes_after_its_time_but_not_before_what_was_made_from_it() {
     let life = world.start();
     let parent = store(&life, "parent");
     let alone = store(&life, "alone");
-    let there = |id: &str| life.client.get(&path(id), &[]).status == 200;
+    let there = |id: &str| {
+        let status = life.client.get(&path(id), &[]).status;
+        assert!([200, 404].contains(&status), "{status}");
+        status == 200
+    };
     let child = json!({"kind": "diff", "content": "child", "parents": [parent]}).to_string();
     // As long as the child is stored again and again, its parent stays.
     wait_until("one is gone", || {

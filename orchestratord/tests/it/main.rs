@@ -23,4 +23,5 @@ mod sessions;
 mod streams;
 mod swaps;
 mod tenants;
+mod transcripts;
 mod workloads;

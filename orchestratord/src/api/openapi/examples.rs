@@ -104,6 +104,7 @@ pub(super) fn task() -> Task {
         text: Some("Hello!".into()),
         result: None,
         error: None,
+        transcript_id: None,
         record: Some(Box::new(TaskRequest {
             model_ref: Some(MODEL.into()),
             prompt: Some(PromptInput::Text("Say hello.".into())),

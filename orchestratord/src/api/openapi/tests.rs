@@ -26,7 +26,7 @@ fn app() -> App {
         Directory::new(Vec::new(), std::iter::empty(), 0),
         Arc::clone(&telemetry),
         (TaskTracker::new(), crate::clock::Clock::start()),
-        (Arc::clone(&tenants), None),
+        (Arc::clone(&tenants), None, None),
     );
     App::new(Shared {
         driver: handle,

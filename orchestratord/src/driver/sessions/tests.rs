@@ -57,7 +57,7 @@ fn driver(config: &Config) -> Driver {
     let commander = Arc::new(Commander::new("http://127.0.0.1:9", None, 1));
     let directory = Directory::new(vec![commander], std::iter::empty(), 0);
     let own = (TaskTracker::new(), Clock::start());
-    let shared = (Arc::new(Tenants::new(config)), None);
+    let shared = (Arc::new(Tenants::new(config)), None, None);
     let (mut driver, _) = build(config, directory, Arc::new(Telemetry::new()), own, shared);
     let snapshot = Snapshot {
         manager_instance: "test".into(),
