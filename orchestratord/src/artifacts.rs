@@ -181,10 +181,7 @@ impl Artifacts {
         let known = place.shelf().get(&id);
         let is_new = known.is_none();
         let facts = match known {
-            Some(known) => {
-                let task_id = known.task_id.or(draft.task_id);
-                Facts { kept_from_ms: now_ms, task_id, ..(*known).clone() }
-            }
+            Some(known) => known.again(&draft, now_ms),
             None => {
                 let facts = Facts::new(&draft, now_ms);
                 self.admit(&place.shelf(), &facts)?;

@@ -43,6 +43,12 @@ impl Facts {
         }
     }
 
+    /// As it is told of once its content is stored again: as the first said, kept from now on. A task
+    /// has its transcript also where a client stored the same before.
+    pub(super) fn again(&self, draft: &Draft, now_ms: u64) -> Self {
+        Self { kept_from_ms: now_ms, task_id: self.task_id.or(draft.task_id), ..self.clone() }
+    }
+
     /// What it takes of a quota: the blocks of its content, and one for what is told of it, so that
     /// a quota bounds the number of the smallest, too.
     pub(super) fn charge(&self) -> u64 {

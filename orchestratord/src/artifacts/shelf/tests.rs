@@ -64,6 +64,31 @@ fn what_is_stored_again_is_kept_for_longer_and_charged_once() {
     assert_eq!(shelf.take_expired(8, 9), [id("b"), id("a")]);
 }
 
+/// OC-CTRL-2071
+#[test]
+fn a_task_finds_its_transcript_also_where_a_client_stored_the_same_before() {
+    let task = Uuid::from_u128(7);
+    let draft = Draft {
+        kind: ArtifactKind::Transcript,
+        media_type: MediaType::Json,
+        content: "1".into(),
+        tags: vec!["late".into()],
+        parents: Vec::new(),
+        task_id: Some(task),
+    };
+    let mut shelf = shelf(&[("a", 1, &[])]);
+    let first = shelf.get(&id("a")).unwrap();
+    assert_eq!(shelf.transcript_of(task), None);
+    let again = first.again(&draft, 5);
+    assert_eq!((again.kind, again.tags.len(), again.kept_from_ms), (ArtifactKind::Plan, 0, 5));
+    // A client that stores the transcript takes it from nobody.
+    let plain = Draft { task_id: None, ..draft };
+    shelf.insert(id("a"), Arc::new(again.again(&plain, 6)));
+    assert_eq!(shelf.transcript_of(task), Some(id("a")));
+    assert_eq!(shelf.take_expired(7, 9), [id("a")]);
+    assert_eq!(shelf.transcript_of(task), None);
+}
+
 /// ORCH-3097
 #[test]
 fn a_charge_is_in_blocks_and_never_nothing() {
