@@ -15,7 +15,7 @@ use crate::api::{self, App, Settings, Shared};
 use crate::clock::Clock;
 use crate::driver::{self, Command, Handle};
 use crate::fleet::{Commander, Directory, follow};
-use crate::journal::{self, JournalStartError, Opened, WriterConfig, Writing, epoch};
+use crate::journal::{JournalStartError, Opened, WriterConfig, Writing, epoch};
 use crate::telemetry::Telemetry;
 use crate::tenants::Tenants;
 
@@ -70,7 +70,7 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         });
     let directory = Directory::new(commanders.collect(), models, config.swap.idle_ttl_ms);
     let tenants = Arc::new(Tenants::new(config));
-    let (outbox, inbox) = opened.is_some().then(journal::outbox).unzip();
+    let (outbox, inbox) = opened.as_ref().map(|it| it.boxes(config.stream)).transpose()?.unzip();
     let (mut driver, handle) = driver::build(
         config,
         directory,

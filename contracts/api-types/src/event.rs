@@ -193,4 +193,7 @@ pub enum DisconnectReason {
     SlowReader,
     /// The server shuts down; the task goes on when it is back.
     Shutdown,
+    /// Events that this reader has not seen cannot be read back: the journal fails, or no longer has
+    /// them.
+    Unreadable,
 }

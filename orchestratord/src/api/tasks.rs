@@ -95,7 +95,8 @@ pub(super) async fn show(
     Extension(tenant): Extension<Tenant>,
     Id(id): Id,
 ) -> Result<Json<Task>, ApiError> {
-    find(&app, &tenant, &id).await.map(|record| Json(record.view()))
+    let task = find(&app, &tenant, &id).await?.view().await?;
+    task.map(Json).ok_or_else(|| unknown(&id))
 }
 
 /// Why a task waits, or where it went.

@@ -76,7 +76,7 @@ impl<'a> Relay<'a> {
             for event in &events {
                 match event {
                     GenerationEvent::PromptProgress { total, .. } => {
-                        note_prompt(stream, *total, self.attempt.kept.tokens);
+                        note_prompt(stream, *total, self.attempt.kept);
                     }
                     GenerationEvent::Tokens(piece) => {
                         if self.first_token.is_none() {
@@ -91,7 +91,7 @@ impl<'a> Relay<'a> {
                     }
                     GenerationEvent::Finished { reason, usage, .. } => {
                         finished = Some(*usage);
-                        note_prompt(stream, usage.prompt_tokens, self.attempt.kept.tokens);
+                        note_prompt(stream, usage.prompt_tokens, self.attempt.kept);
                         finish(stream, now, self.first_token, reason);
                     }
                 }

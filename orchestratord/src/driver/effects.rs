@@ -13,7 +13,7 @@ use super::endings::{admission, close_with_end, rejection};
 use super::explain::reason;
 use super::sessions::session_id;
 use super::{Command, Driver, Submission, SubmitReply};
-use crate::attempt::{self, Attempt, Kept};
+use crate::attempt::{self, Attempt};
 use crate::clock::micros;
 use crate::crash::{self, Point};
 use crate::sessions::key_of;
@@ -170,12 +170,13 @@ impl Driver {
             return;
         }
         crash::here(Point::Dispatched);
-        let kept = kept(&record);
-        if 0 < kept.tokens && !record.job.is_resumable() {
+        let tokens = record.lock().log.tokens();
+        let kept = u32::try_from(tokens).expect("max_tokens bounds it");
+        if 0 < kept && !record.job.is_resumable() {
             self.cannot_go_on(&record, run);
             return;
         }
-        if record.job.max_tokens <= kept.tokens {
+        if record.job.max_tokens <= kept {
             self.had_ended(&record, run);
             return;
         }
@@ -197,7 +198,7 @@ impl Driver {
             stream.progress.placement = Some(Arc::clone(&replica.placement));
             stream.progress.timings.queue_time_ms.get_or_insert(queue_time);
         });
-        if 0 < kept.tokens {
+        if 0 < kept {
             self.telemetry.resumed(mode, self.engine_of(&record));
         }
         let series = replica.series(&self.telemetry);
@@ -266,14 +267,5 @@ fn class(record: &TaskRecord) -> Class {
     match record.job.priority() {
         api_types::Priority::Interactive => Class::Interactive,
         api_types::Priority::Batch => Class::Batch,
-    }
-}
-
-/// What earlier attempts made of the answer.
-fn kept(record: &TaskRecord) -> Kept {
-    let stream = record.lock();
-    match u32::try_from(stream.log.tokens()).expect("max_tokens bounds it") {
-        0 => Kept::default(),
-        tokens => Kept { tokens, text: stream.log.text() },
     }
 }

@@ -14,6 +14,7 @@ use orchestrator_core::Event;
 use tokio::sync::oneshot;
 
 use super::documents::{PoolsDoc, RequestDoc, StateDoc};
+use super::shelf::Shelf;
 use super::show::Shows;
 use super::{Message, Outbox, task_no};
 use crate::clock::Clock;
@@ -86,10 +87,10 @@ pub(crate) struct Inbox {
     full: Arc<AtomicBool>,
 }
 
-pub(crate) fn outbox() -> (Outbox, Inbox) {
+pub(super) fn boxes(shelf: Shelf) -> (Outbox, Inbox) {
     let (messages, inbox) = mpsc::channel();
     let (patient, full) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-    let outbox = Outbox { messages, patient: Arc::clone(&patient), full: Arc::clone(&full) };
+    let outbox = Outbox { messages, patient: Arc::clone(&patient), full: Arc::clone(&full), shelf };
     (outbox, Inbox { inbox, patient, full })
 }
 

@@ -22,4 +22,5 @@ mod sessions;
 mod streams;
 mod swaps;
 mod tenants;
+mod windows;
 mod workloads;
