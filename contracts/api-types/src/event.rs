@@ -148,6 +148,9 @@ pub struct Resumed {
     pub kv_migrated: bool,
     /// Whether the replica is known to hold this conversation's KV cache.
     pub kv_warmth: bool,
+    /// Settings of the sampler that begin anew here: the engine counts what it makes itself only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings_restarted: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
