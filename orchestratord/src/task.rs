@@ -76,6 +76,7 @@ impl TaskRecord {
         {
             let mut stream = record.lock();
             stream.stored = Stored::Yes;
+            stream.queued_for_writing = ForWriting::No;
             stream.taken = log.last_id();
             let deadline = stream.progress.deadline;
             stream.log = log;
@@ -102,9 +103,9 @@ impl TaskRecord {
         let to_write = before < stream.log.last_id() || stream.changed;
         let told = match &self.outbox {
             Some(outbox) if to_write => {
-                // Who waits for the first event, or the last, does not wait for company.
-                let flows = !closed && !stream.changed && 0 < stream.log.last_shown();
-                let wanted = if flows { ForWriting::Patiently } else { ForWriting::Now };
+                // Readers wait for the first event and the last; for the rest there is a moment.
+                let first = stream.log.last_shown() == 0 && stream.log.last_id() != 0;
+                let wanted = if first || closed { ForWriting::Now } else { ForWriting::Patiently };
                 if stream.queued_for_writing < wanted {
                     stream.queued_for_writing = wanted;
                     match wanted {

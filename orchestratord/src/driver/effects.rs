@@ -89,6 +89,8 @@ impl Driver {
             self.telemetry.rejected(&record, engine, reason);
             return SubmitReply::Rejected(rejection(reason));
         }
+        // Last, so that what became of it at once is written with it.
+        self.save_admitted(&record);
         let admission = admission(&record);
         let remaining = self.remaining(&record);
         SubmitReply::Admitted { record, admission, remaining }
@@ -108,7 +110,6 @@ impl Driver {
         crash::here(Point::Admitted);
         self.store.insert(Arc::clone(record));
         self.begin_turn(record);
-        self.save_admitted(record);
         self.telemetry.enqueued(record, self.directory.engine_of(record.job.model));
         self.positions_due.get_or_insert(Instant::now() + super::POSITIONS_EVERY);
     }
