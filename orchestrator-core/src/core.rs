@@ -112,8 +112,10 @@ struct Replica {
     /// that each may fill.
     held: BTreeMap<(TaskId, Attempt), u64>,
     kv_reserved: u64,
-    /// Refused a request a moment ago and is spared until then.
+    /// Refused or lost a request a moment ago and is spared until then.
     suspect_until: Option<Timestamp>,
+    /// Times that it was tried and refused since it last took a request.
+    refusals: u32,
     /// Takes no other task: this one must run alone.
     reserved_for: Option<TaskId>,
     /// A waiting model needs the memory: only tasks that arrived before this one start here.
@@ -142,7 +144,7 @@ struct Model {
     isolated: BTreeSet<TaskId>,
     /// Replicas that are set aside, by the task that is to run there alone.
     reserved: BTreeMap<TaskId, ReplicaId>,
-    /// Since when no replica is Ready; `None` while one is.
+    /// Since when no replica is Ready and takes requests; `None` while one does.
     unready_since: Option<Timestamp>,
 }
 
@@ -302,6 +304,7 @@ impl Replica {
             held: BTreeMap::new(),
             kv_reserved: 0,
             suspect_until: None,
+            refusals: 0,
             reserved_for: None,
             fence: None,
             speed: Speed::default(),

@@ -16,7 +16,7 @@ use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::driver::{self, Command, Handle};
 use crate::fleet::{Commander, Directory, follow};
-use crate::journal::{self, JournalStartError, Opened, WriterConfig, Writing, epoch};
+use crate::journal::{JournalStartError, Opened, WriterConfig, Writing, epoch};
 use crate::telemetry::Telemetry;
 use crate::tenants::Tenants;
 
@@ -65,7 +65,7 @@ pub async fn start(config: &Config) -> Result<Server, StartError> {
         None => epoch(clock, 0),
     };
     let tenants = Arc::new(Tenants::new(config));
-    let (outbox, inbox) = opened.is_some().then(journal::outbox).unzip();
+    let (outbox, inbox) = opened.as_ref().map(|it| it.boxes(config.stream)).transpose()?.unzip();
     let artifacts = opened.as_mut().zip(outbox.clone()).map(|(opened, outbox)| {
         Artifacts::open(opened, config, &tenants, (outbox, clock, tracker.clone()))
     });

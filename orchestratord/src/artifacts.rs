@@ -3,7 +3,7 @@
 //! A content is a file of the artifact store; what is told of it is a document of the journal. Both are
 //! there before anything is acknowledged: the file first, so that no document names what is not there.
 
-mod shelf;
+mod inventory;
 mod transcripts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub(crate) use shelf::Facts;
-use shelf::Shelf;
+pub(crate) use inventory::Facts;
+use inventory::Inventory;
 
 use crate::clock::Clock;
 use crate::journal::{Archive, JournalStartError, Opened, Outbox};
@@ -94,12 +94,12 @@ struct Place {
     /// Held while a file is written or removed and the journal told, so that both are of one mind.
     /// Readers do not wait for it.
     writing: tokio::sync::Mutex<()>,
-    shelf: Mutex<Shelf>,
+    inventory: Mutex<Inventory>,
 }
 
 impl Place {
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().expect("no holder panics")
+    fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        self.inventory.lock().expect("no holder panics")
     }
 }
 
@@ -134,10 +134,10 @@ impl Artifacts {
         }
         let place = |tenant: &Tenant| {
             let facts = named.remove(tenant.name.as_ref()).unwrap_or_default();
-            let shelf = Mutex::new(Shelf::new(facts));
+            let inventory = Mutex::new(Inventory::new(facts));
             (
                 tenant.id,
-                Place { tenant: tenant.clone(), writing: tokio::sync::Mutex::default(), shelf },
+                Place { tenant: tenant.clone(), writing: tokio::sync::Mutex::default(), inventory },
             )
         };
         let places = tenants.all().iter().map(place).collect();
@@ -149,7 +149,7 @@ impl Artifacts {
 
     /// What is told of an artifact; `None`: the tenant has none of this id.
     pub(crate) fn find(&self, tenant: &Tenant, id: &BlobId) -> Option<Arc<Facts>> {
-        self.place(tenant).shelf().get(id)
+        self.place(tenant).inventory().get(id)
     }
 
     /// The content of an artifact that was found.
@@ -178,13 +178,13 @@ impl Artifacts {
         let place = self.place(tenant);
         let _one_at_a_time = place.writing.lock().await;
         let now_ms = self.now_ms();
-        let known = place.shelf().get(&id);
+        let known = place.inventory().get(&id);
         let is_new = known.is_none();
         let facts = match known {
             Some(known) => known.again(&draft, now_ms),
             None => {
                 let facts = Facts::new(&draft, now_ms);
-                self.admit(&place.shelf(), &facts)?;
+                self.admit(&place.inventory(), &facts)?;
                 facts
             }
         };
@@ -204,29 +204,29 @@ impl Artifacts {
             return Err(KeepError::Unwritten);
         }
         let facts = Arc::new(facts);
-        place.shelf().insert(id, Arc::clone(&facts));
+        place.inventory().insert(id, Arc::clone(&facts));
         Ok(Kept { id, facts, is_new })
     }
 
     /// Whether something new may be stored.
-    fn admit(&self, shelf: &Shelf, facts: &Facts) -> Result<(), KeepError> {
+    fn admit(&self, inventory: &Inventory, facts: &Facts) -> Result<(), KeepError> {
         let parents = facts.parents.iter().enumerate();
         let unknown: Vec<usize> =
-            parents.filter(|it| shelf.get(it.1).is_none()).map(|it| it.0).collect();
+            parents.filter(|it| inventory.get(it.1).is_none()).map(|it| it.0).collect();
         if !unknown.is_empty() {
             return Err(KeepError::UnknownParents(unknown));
         }
         // A transcript had to be in time for its task's admission.
-        if facts.task_id.is_some() { Ok(()) } else { self.check_quota(shelf, facts.charge()) }
+        if facts.task_id.is_some() { Ok(()) } else { self.check_quota(inventory, facts.charge()) }
     }
 
-    fn check_quota(&self, shelf: &Shelf, charge: u64) -> Result<(), KeepError> {
+    fn check_quota(&self, inventory: &Inventory, charge: u64) -> Result<(), KeepError> {
         let quota_bytes = self.0.quota_bytes;
-        if charge <= quota_bytes.saturating_sub(shelf.charged()) {
+        if charge <= quota_bytes.saturating_sub(inventory.charged()) {
             return Ok(());
         }
         let now_ms = self.now_ms();
-        let next_ms = shelf.oldest_ms().unwrap_or(now_ms).saturating_add(self.0.ttl_ms);
+        let next_ms = inventory.oldest_ms().unwrap_or(now_ms).saturating_add(self.0.ttl_ms);
         let retry_after_ms = next_ms.saturating_sub(now_ms).max(1);
         Err(KeepError::OverQuota { quota_bytes, never: quota_bytes < charge, retry_after_ms })
     }
@@ -261,11 +261,11 @@ impl Artifacts {
     /// be gained, and what has expired is not missed.
     async fn sweep(&self, place: &Place) -> usize {
         let until_ms = self.now_ms().saturating_sub(self.0.ttl_ms);
-        if place.shelf().oldest_ms().is_none_or(|it| until_ms <= it) {
+        if place.inventory().oldest_ms().is_none_or(|it| until_ms <= it) {
             return 0;
         }
         let _one_at_a_time = place.writing.lock().await;
-        let expired = place.shelf().take_expired(until_ms, SWEEP_MAX);
+        let expired = place.inventory().take_expired(until_ms, SWEEP_MAX);
         let forget = |id| self.0.outbox.remove(journal_key(&place.tenant, id));
         for forgotten in expired.iter().map(forget).collect::<Vec<_>>() {
             let _full = forgotten.await;

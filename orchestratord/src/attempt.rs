@@ -13,6 +13,7 @@ use std::time::Duration;
 use adapter_api::{EngineError, Prompt};
 use api_types::{ErrorCode, ErrorEnvelope, Preempted, PreemptionMode, TaskState};
 use config_schema::Config;
+use journal::JournalError;
 use orchestrator_core::{Event, Report, Run, Usage};
 use tokio::time::Instant;
 
@@ -56,14 +57,8 @@ pub(crate) struct Attempt {
     pub(crate) handle: Handle,
     pub(crate) config: AttemptConfig,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) kept: Kept,
-}
-
-/// What earlier attempts made of the answer.
-#[derive(Default)]
-pub(crate) struct Kept {
-    pub(crate) tokens: u32,
-    pub(crate) text: String,
+    /// Tokens of the answer that earlier attempts made.
+    pub(crate) kept: u32,
 }
 
 /// How an attempt ended.
@@ -83,6 +78,8 @@ enum Outcome {
 
 enum Failure {
     Engine(EngineError),
+    /// What there is of the answer cannot be read back.
+    Journal(Option<JournalError>),
     /// A watchdog limit passed.
     Timeout {
         limit: &'static str,
@@ -141,12 +138,13 @@ impl Attempt {
         let limit = self.config.first_token.min(self.config.wall);
         let mut timer = Box::pin(tokio::time::sleep_until(started + limit));
         let submit = async {
-            let prompt = self.prompt().await?;
+            let text = self.record.text().await.map_err(|it| Failure::Journal(Some(it)))?;
+            let text = text.ok_or(Failure::Journal(None))?;
+            let prompt = self.prompt(text).await.map_err(Failure::Engine)?;
             let (job, id) = (&self.record.job, &self.record.correlation_id);
             let features = &self.replica.features;
-            let (kept, attempt) = (self.kept.tokens, self.run.attempt.0);
-            let request = job.generate(prompt, features, kept, attempt, id);
-            self.replica.adapter.submit(request).await
+            let request = job.generate(prompt, features, self.kept, self.run.attempt.0, id);
+            self.replica.adapter.submit(request).await.map_err(Failure::Engine)
         };
         let generation = tokio::select! {
             submitted = submit => submitted,
@@ -158,8 +156,8 @@ impl Attempt {
         };
         match generation {
             Ok(generation) => relay::Relay::new(self, generation, started, timer).await,
-            Err(error) if not_taken(&error) => Outcome::NotTaken(error),
-            Err(error) => Outcome::Failed(Failure::Engine(error)),
+            Err(Failure::Engine(error)) if not_taken(&error) => Outcome::NotTaken(error),
+            Err(failure) => Outcome::Failed(failure),
         }
     }
 
@@ -206,17 +204,18 @@ impl Attempt {
         let small = |it: u64| u32::try_from(it).unwrap_or(u32::MAX);
         let prompt = stream.progress.usage.tokens_in;
         Usage {
-            prompt_tokens: (prompt != 0 && self.kept.tokens == 0).then(|| small(prompt)),
-            output_tokens: small(stream.log.tokens()).saturating_sub(self.kept.tokens),
+            prompt_tokens: (prompt != 0 && self.kept == 0).then(|| small(prompt)),
+            output_tokens: small(stream.log.tokens()).saturating_sub(self.kept),
         }
     }
 
-    async fn prompt(&self) -> Result<Prompt, EngineError> {
+    /// With what there is of the answer.
+    async fn prompt(&self, answer: String) -> Result<Prompt, EngineError> {
         match &self.record.job.input {
-            Input::Prompt(Prompt::Text(text)) => Ok(Prompt::Text(text.clone() + &self.kept.text)),
+            Input::Prompt(Prompt::Text(text)) => Ok(Prompt::Text(text.clone() + &answer)),
             Input::Prompt(Prompt::TokenIds(ids)) => Ok(Prompt::TokenIds(ids.clone())),
             Input::Messages(messages) => {
-                self.replica.adapter.apply_template(messages, &self.kept.text).await
+                self.replica.adapter.apply_template(messages, &answer).await
             }
             Input::Texts(_) | Input::Documents { .. } => {
                 let message = "it has no prompt".into();
@@ -250,6 +249,7 @@ impl Attempt {
                     | EngineError::Protocol { .. }
             ),
             Failure::Timeout { again, .. } => *again,
+            Failure::Journal(_) => false,
         };
         let begun = 0 < self.record.lock().log.tokens();
         of_the_engine && (!begun || self.record.job.is_resumable())
@@ -288,6 +288,11 @@ impl Attempt {
     fn error(&self, failure: &Failure) -> ErrorEnvelope {
         let (code, message) = match failure {
             Failure::Engine(error) => (code_of(error), error.to_string()),
+            Failure::Journal(error) => {
+                let why = error.as_ref().map_or("it is gone".into(), ToString::to_string);
+                let message = format!("what there is of the answer cannot be read back: {why}");
+                (ErrorCode::Internal, message)
+            }
             Failure::Timeout { limit, after, .. } => {
                 let message =
                     format!("no token within the {limit} limit of {} ms", after.as_millis());

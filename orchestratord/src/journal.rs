@@ -7,6 +7,7 @@
 mod archive;
 mod documents;
 mod past;
+mod shelf;
 mod show;
 mod writer;
 
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use config_schema::{Durability, JournalConfig};
+use config_schema::{Durability, JournalConfig, StreamConfig};
 use journal::{Journal, JournalError, JournalReader};
 use orchestrator_core::TaskId;
 use serde::Serialize;
@@ -28,8 +29,9 @@ use tokio_util::task::TaskTracker;
 pub(crate) use archive::Archive;
 pub(crate) use documents::{COUNTERS, CountersDoc, Names, QUOTA, QuotaDoc};
 pub(crate) use past::{Numbers, Past, Present};
-pub(crate) use writer::{WriterConfig, outbox};
+pub(crate) use writer::WriterConfig;
 
+use shelf::Shelf;
 use writer::{Inbox, Writer};
 
 use crate::clock::Clock;
@@ -72,6 +74,8 @@ pub(crate) struct Outbox {
     /// flow. The thread is woken for the first of them only.
     patient: Arc<Mutex<Vec<Arc<TaskRecord>>>>,
     full: Arc<AtomicBool>,
+    /// Where it can be read again.
+    pub(crate) shelf: Shelf,
 }
 
 impl Outbox {
@@ -169,6 +173,12 @@ impl Opened {
         let write = journal::Write::Value { key: documents::EPOCH.into(), value };
         self.journal.commit(&[write]).map_err(|it| self.unread(it))?;
         Ok(epoch)
+    }
+
+    /// Where what is written goes through.
+    pub(crate) fn boxes(&self, config: StreamConfig) -> Result<(Outbox, Inbox), JournalStartError> {
+        let reader = self.journal.reader().map_err(|it| self.unread(it))?;
+        Ok(writer::boxes(Shelf::new(reader, config.memory_bytes as usize)))
     }
 
     pub(crate) fn past(

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use api_types::{Priority, Task, TaskUsage};
 use bytes::Bytes;
+use journal::JournalError;
 use orchestrator_core::{TaskId, Timestamp};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -75,6 +76,7 @@ impl TaskRecord {
         {
             let mut stream = record.lock();
             stream.stored = Stored::Yes;
+            stream.queued_for_writing = ForWriting::No;
             stream.taken = log.last_id();
             let deadline = stream.progress.deadline;
             stream.log = log;
@@ -101,9 +103,9 @@ impl TaskRecord {
         let to_write = before < stream.log.last_id() || stream.changed;
         let told = match &self.outbox {
             Some(outbox) if to_write => {
-                // Who waits for the first event, or the last, does not wait for company.
-                let flows = !closed && !stream.changed && 0 < stream.log.last_shown();
-                let wanted = if flows { ForWriting::Patiently } else { ForWriting::Now };
+                // Readers wait for the first event and the last; for the rest there is a moment.
+                let first = stream.log.last_shown() == 0 && stream.log.last_id() != 0;
+                let wanted = if first || closed { ForWriting::Now } else { ForWriting::Patiently };
                 if stream.queued_for_writing < wanted {
                     stream.queued_for_writing = wanted;
                     match wanted {
@@ -156,9 +158,49 @@ impl TaskRecord {
             stream.stored = Stored::Yes;
         }
         stream.log.show(last);
+        if let (Stored::Yes, Some(outbox)) = (stream.stored, &self.outbox) {
+            stream.log.trim(outbox.shelf.window);
+        }
         let told = stream.waiting();
         drop(stream);
         told.wake();
+    }
+
+    /// The next events after `seen`, which are no longer in memory, and the id of the last.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub(crate) async fn read_back(
+        self: Arc<Self>,
+        seen: u64,
+    ) -> Result<(Bytes, u64), JournalError> {
+        match &self.outbox {
+            Some(outbox) => outbox.shelf.events(self.core_id, seen).await,
+            None => Ok((Bytes::new(), seen)),
+        }
+    }
+
+    /// The text so far, shown or not; `None` where a part of it is no longer kept.
+    ///
+    /// # Errors
+    /// When the journal has a part of it and cannot be read.
+    pub(crate) async fn text(&self) -> Result<Option<String>, JournalError> {
+        let (past, text) = {
+            let stream = self.lock();
+            (stream.log.last_past(), stream.log.text())
+        };
+        self.behind(past, text).await
+    }
+
+    /// Puts the text of the first events before `text`.
+    async fn behind(&self, past: u64, text: String) -> Result<Option<String>, JournalError> {
+        match &self.outbox {
+            Some(outbox) if past != 0 => {
+                let before = outbox.shelf.text(self.core_id, past).await?;
+                Ok(before.map(|it| it + &text))
+            }
+            Some(_) | None => Ok(Some(text)),
+        }
     }
 
     /// The journal will never have it.
@@ -221,11 +263,11 @@ impl TaskRecord {
         attempt.into_iter().for_each(Waker::wake);
     }
 
-    /// A reader joins; returns how long the log is, and the version of the current `queued` event.
+    /// A reader joins; returns how many bytes the stream has, and the version of the current `queued` event.
     pub(crate) fn joined(&self) -> (usize, u64) {
         let mut stream = self.lock();
         stream.readers += 1;
-        (stream.log.shown().len(), stream.queued_version)
+        (stream.log.bytes_shown(), stream.queued_version)
     }
 
     /// A reader is gone. The last one starts the clock of `on_disconnect`.
@@ -260,16 +302,23 @@ impl TaskRecord {
         self.outbox.is_none()
     }
 
-    /// As readers know it.
-    pub(crate) fn view(&self) -> Task {
-        let stream = self.lock();
-        let task = self.seen(&stream);
-        Task {
-            text: (0 < task.usage.tokens_out).then(|| stream.log.text_shown()),
-            result: self.is_computed().then(|| stream.log.result()).flatten(),
-            record: Some(Box::new(self.job.record())),
-            ..task
-        }
+    /// As readers know it; `None` where a part of it is no longer kept.
+    ///
+    /// # Errors
+    /// When the journal has a part of the text and cannot be read.
+    pub(crate) async fn view(&self) -> Result<Option<Task>, JournalError> {
+        let (task, past, text) = {
+            let stream = self.lock();
+            let task = Task {
+                result: self.is_computed().then(|| stream.log.result()).flatten(),
+                record: Some(Box::new(self.job.record())),
+                ..self.seen(&stream)
+            };
+            (task, stream.log.last_past(), stream.log.text_shown())
+        };
+        let text = self.behind(past, text).await?;
+        let begun = 0 < task.usage.tokens_out;
+        Ok(text.map(|text| Task { text: begun.then_some(text), ..task }))
     }
 
     fn seen(&self, stream: &Stream) -> Task {

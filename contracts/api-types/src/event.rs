@@ -148,6 +148,9 @@ pub struct Resumed {
     pub kv_migrated: bool,
     /// Whether the replica is known to hold this conversation's KV cache.
     pub kv_warmth: bool,
+    /// Settings of the sampler that begin anew here: the engine counts what it makes itself only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings_restarted: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -193,4 +196,7 @@ pub enum DisconnectReason {
     SlowReader,
     /// The server shuts down; the task goes on when it is back.
     Shutdown,
+    /// Events that this reader has not seen cannot be read back: the journal fails, or no longer has
+    /// them.
+    Unreadable,
 }

@@ -266,6 +266,7 @@ pub struct Limits {
 pub struct StreamConfig {
     pub heartbeat_ms: u64,
     pub reader_lag_bytes: u64,
+    pub memory_bytes: u32,
     pub write_stall_ms: u64,
 }
 

@@ -60,6 +60,7 @@ fn of_orchestrator(it: &Config) -> BTreeMap<&'static str, Value> {
         ("/limits/connections", json!(limits.connections)),
         ("/stream/heartbeat_ms", json!(stream.heartbeat_ms)),
         ("/stream/reader_lag_bytes", json!(stream.reader_lag_bytes)),
+        ("/stream/memory_bytes", json!(stream.memory_bytes)),
         ("/stream/write_stall_ms", json!(stream.write_stall_ms)),
         ("/sse/metrics", json!(it.sse.metrics)),
         ("/journal/durability", json!(it.journal.durability)),

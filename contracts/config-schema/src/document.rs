@@ -325,6 +325,10 @@ pub struct StreamDoc {
     /// How far a stream may run ahead of a stalled reader before it is cut, in bytes.
     #[schemars(range(min = 1024))]
     pub reader_lag_bytes: Option<u64>,
+    /// How much of a stream stays in memory, in bytes, and at most half as much again: the newest
+    /// events. Older ones are read back from the journal. Without one, all of it stays in memory.
+    #[schemars(range(min = 4096))]
+    pub memory_bytes: Option<u32>,
     /// How long a connection may take no byte before it is closed, in ms.
     #[schemars(range(min = 1))]
     pub write_stall_ms: Option<u64>,

@@ -80,6 +80,7 @@ impl Config {
             stream: StreamConfig {
                 heartbeat_ms: doc.stream.heartbeat_ms.unwrap_or(15_000),
                 reader_lag_bytes: doc.stream.reader_lag_bytes.unwrap_or(256 << 10),
+                memory_bytes: doc.stream.memory_bytes.unwrap_or(1 << 20),
                 write_stall_ms: doc.stream.write_stall_ms.unwrap_or(30_000),
             },
             sse: Sse { metrics: doc.sse.metrics.unwrap_or(true) },

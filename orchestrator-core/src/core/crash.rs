@@ -55,6 +55,7 @@ impl Core {
         }
         let model = replica.status.model;
         replica.suspect_until = None;
+        replica.refusals = 0;
         let reserved = replica.reserved_for.take();
         replica.kv_reserved = 0;
         let held = std::mem::take(&mut replica.held);

@@ -127,7 +127,7 @@ impl Core {
     pub(super) fn note_readiness(&mut self, model: ModelId) {
         let ready: Vec<u64> = self
             .replicas_of(model)
-            .filter(|(_, it)| it.status.availability == Availability::Ready)
+            .filter(|(_, it)| it.status.availability == Availability::Ready && it.refusals == 0)
             .map(|(_, it)| u64::from(it.status.slots))
             .collect();
         let rooms = self.rooms_of(model);

@@ -5,12 +5,14 @@ use super::{Core, Phase};
 use crate::event::{Effect, Ending, Report, Run, Usage};
 use crate::types::{Class, Micros, ModelId, ReplicaId, TaskId, Timestamp};
 
-/// Attempts of one task that fail before it does, and the pause for a replica that took none.
+/// Attempts of one task that fail before it does.
 pub(super) const ATTEMPTS_MAX: u32 = 3;
-const SUSPECT_FOR: Micros = Micros(1_000_000);
-/// The pause for a replica that lost an attempt, the first time and at most.
-const LOST_PAUSE: Micros = Micros(250_000);
+/// The pause for a replica that refused or lost a request: the first, doubled each time.
+const PAUSE: Micros = Micros(250_000);
+/// Longest pause after a loss.
 const LOST_PAUSE_MAX: Micros = Micros(10_000_000);
+/// Longest pause after a refusal, which costs nobody anything.
+const REFUSED_PAUSE_MAX: Micros = Micros(2_000_000);
 
 impl Core {
     pub(super) fn cancel_requested(&mut self, task: TaskId, effects: &mut Vec<Effect>) {
@@ -67,6 +69,7 @@ impl Core {
     pub(super) fn progressed(&mut self, run: Run, usage: Usage, effects: &mut Vec<Effect>) {
         if self.is_current(run) {
             self.settle(run, usage);
+            self.took(run.replica);
             self.clear_suspicion(run.task, effects);
         }
     }
@@ -86,6 +89,7 @@ impl Core {
             return;
         }
         self.settle(run, usage);
+        self.took(run.replica);
         match report {
             Report::Completed => {
                 self.learn(run);
@@ -192,11 +196,20 @@ impl Core {
             self.end_running(run.task, Ending::AttemptsExhausted, effects);
             return;
         }
-        let pause = LOST_PAUSE.0.saturating_mul(1 << (failures - 1).min(16)).min(LOST_PAUSE_MAX.0);
-        self.rest(run.replica, Micros(pause));
+        self.rest(run.replica, pause(failures, LOST_PAUSE_MAX));
         self.requeue(run.task);
         self.refresh_hold(tenant, effects);
         self.dispatch(model, effects);
+    }
+
+    /// The replica works on a request: what it refused before is past.
+    fn took(&mut self, id: ReplicaId) {
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        if replica.refusals != 0 {
+            replica.refusals = 0;
+            let model = replica.status.model;
+            self.note_readiness(model);
+        }
     }
 
     /// The replica is spared for a while.
@@ -208,15 +221,21 @@ impl Core {
         self.refresh_free(id);
     }
 
-    /// Back to its old place in the queue, unless it has been sent often enough.
+    /// Back to its old place in the queue, at no cost. A replica that refuses is tried again after
+    /// pauses that grow, and counts as not ready until it takes something.
     fn not_taken(&mut self, run: Run, effects: &mut Vec<Effect>) {
-        self.rest(run.replica, SUSPECT_FOR);
-        let task = self.task_mut(run.task);
-        task.failures += 1;
-        if ATTEMPTS_MAX <= task.failures {
-            self.end_running(run.task, Ending::AttemptsExhausted, effects);
-            return;
+        let now = self.now;
+        let model = self.task(run.task).spec.model;
+        if let Some(replica) = self.replicas.get_mut(&run.replica) {
+            // What was sent at the same time is refused as one.
+            if replica.suspect_until.is_none_or(|until| until <= now) {
+                replica.refusals = replica.refusals.saturating_add(1);
+            }
+            let pause = pause(replica.refusals, REFUSED_PAUSE_MAX);
+            self.rest(run.replica, pause);
+            self.note_readiness(model);
         }
+        let task = self.task_mut(run.task);
         let charged = i64::from(std::mem::take(&mut task.prompt_charged));
         let owner = (task.spec.model, task.spec.tenant, task.spec.class);
         self.charge(owner, -charged, self.config.prices.input);
@@ -320,4 +339,9 @@ impl Core {
     pub(super) fn admitted(&self, task: TaskId) -> Timestamp {
         self.task(task).admitted
     }
+}
+
+/// The `nth` pause in a row.
+fn pause(nth: u32, max: Micros) -> Micros {
+    Micros(PAUSE.0.saturating_mul(1 << nth.saturating_sub(1).min(16)).min(max.0))
 }

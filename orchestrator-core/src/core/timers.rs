@@ -1,7 +1,7 @@
 //! What becomes due by the clock alone.
 
 use super::Core;
-use crate::event::{Effect, Ending};
+use crate::event::{Availability, Effect, Ending};
 use crate::types::{Micros, ModelId, ReplicaId, TaskId, TenantId, Timestamp};
 
 /// What to look at. A timer may come too early or for nothing; it looks, and sets the next one.
@@ -124,6 +124,10 @@ impl Core {
     }
 
     fn expire_unready(&mut self, model: ModelId, effects: &mut Vec<Effect>) {
+        if self.is_tried(model) {
+            self.set_timer(self.now.after(Micros(LOOK_EVERY)), Timer::Unready(model));
+            return;
+        }
         let coming = self.is_hopeful(model);
         while let Some((task, at)) = self.next_unready(model) {
             if self.now < at {
@@ -132,6 +136,13 @@ impl Core {
             }
             self.end_waiting(task, Ending::NoReplica { coming }, effects);
         }
+    }
+
+    /// Whether a replica that refused has a request again, and has not said yet whether it takes it.
+    fn is_tried(&self, model: ModelId) -> bool {
+        self.replicas_of(model).any(|(_, it)| {
+            it.refusals != 0 && it.busy() != 0 && it.status.availability == Availability::Ready
+        })
     }
 
     /// The longest-waiting task of a model without a Ready replica, and when it has waited enough.

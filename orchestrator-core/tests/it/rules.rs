@@ -467,8 +467,9 @@ fn a_request_that_no_engine_took_is_sent_again_elsewhere() {
     );
 }
 
+// OC-CORE-1048
 #[test]
-fn a_replica_that_refused_is_tried_again_after_a_pause_and_not_for_ever() {
+fn a_replica_that_refused_is_tried_again_after_pauses_that_grow() {
     check(
         CONFIG,
         "
@@ -479,13 +480,124 @@ fn a_replica_that_refused_is_tried_again_after_a_pause_and_not_for_ever() {
         3 tick
         4 refused t1 r1 attempt=2
         5 tick
-        6 refused t1 r1 attempt=3",
+        6 refused t1 r1 attempt=3
+        7 tick
+        8 refused t1 r1 attempt=4
+        9 tick
+        10 tick
+        11 progress t1 r1 attempt=5 out=1
+        12 lost t1 r1 attempt=5 out=1
+        13 tick
+        14 lost t1 r1 attempt=6 out=1
+        15 tick
+        16 refused t1 r1 attempt=7
+        17 tick
+        18 done t1 r1 attempt=8",
         expect![[r#"
             1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
             1: dispatch t1 on r1 attempt 1
             3: dispatch t1 on r1 attempt 2
             5: dispatch t1 on r1 attempt 3
-            6: ended t1: AttemptsExhausted
+            7: dispatch t1 on r1 attempt 4
+            10: dispatch t1 on r1 attempt 5
+            13: dispatch t1 on r1 attempt 6 after 1 tokens
+            15: dispatch t1 on r1 attempt 7 after 2 tokens
+            17: dispatch t1 on r1 attempt 8 after 2 tokens
+            18: ended t1: Completed
+        "#]],
+    );
+}
+
+// OC-CORE-1048
+#[test]
+fn requests_that_are_refused_at_once_are_one_refusal() {
+    check(
+        CONFIG,
+        "
+        0 ready r1 m1 slots=5
+        1 submit t1 m1
+        1 submit t2 m1
+        1 submit t3 m1
+        1 submit t4 m1
+        1 submit t5 m1
+        2 refused t1 r1
+        2 refused t2 r1
+        2 refused t3 r1
+        2 refused t4 r1
+        2 refused t5 r1
+        3 tick",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            1: admitted t2 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t2 on r1 attempt 1
+            1: admitted t3 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t3 on r1 attempt 1
+            1: admitted t4 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t4 on r1 attempt 1
+            1: admitted t5 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t5 on r1 attempt 1
+            3: dispatch t1 on r1 attempt 2
+            3: dispatch t2 on r1 attempt 2
+            3: dispatch t3 on r1 attempt 2
+            3: dispatch t4 on r1 attempt 2
+            3: dispatch t5 on r1 attempt 2
+        "#]],
+    );
+}
+
+// OC-CORE-1048
+#[test]
+fn a_model_whose_replicas_all_refuse_is_as_one_without_a_ready_replica() {
+    check(
+        CONFIG,
+        "
+        0 ready r1 m1
+        1 submit t1 m1
+        2 refused t1 r1
+        3 tick
+        4 ready r1 m1
+        5 refused t1 r1 attempt=2
+        6 tick
+        40 submit t2 m1
+        61 refused t1 r1 attempt=3
+        62 tick
+        64 tick",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            3: dispatch t1 on r1 attempt 2
+            6: dispatch t1 on r1 attempt 3
+            40: admitted t2 at 0, starts in unknown (p90 unknown)
+            62: ended t1: NoReplica { coming: true }
+            62: dispatch t2 on r1 attempt 1
+        "#]],
+    );
+}
+
+// OC-CORE-1048
+#[test]
+fn nothing_is_given_up_while_a_replica_that_refused_is_tried() {
+    check(
+        CONFIG,
+        "
+        0 ready r1 m1
+        1 submit t1 m1
+        2 refused t1 r1
+        3 tick
+        4 submit t2 m1
+        70 tick
+        71 progress t1 r1 attempt=2 out=1
+        72 tick
+        80 done t1 r1 attempt=2 out=2
+        80 free t1 r1 attempt=2",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            3: dispatch t1 on r1 attempt 2
+            4: admitted t2 at 0, starts in unknown (p90 unknown)
+            80: ended t1: Completed
+            80: dispatch t2 on r1 attempt 1
         "#]],
     );
 }

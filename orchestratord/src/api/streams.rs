@@ -55,15 +55,12 @@ pub(super) async fn read(
 ) -> Result<Response, ApiError> {
     let record = tasks::find(&app, &tenant, &id).await?;
     let after = last_seen(&headers, query.after.as_deref())?;
-    let (position, last) = {
-        let stream = record.lock();
-        (stream.log.position_after(after), stream.log.last_shown())
-    };
-    let position = position.ok_or_else(|| {
+    let last = record.lock().log.last_shown();
+    if last < after {
         let message = format!("event {after} is beyond this stream, whose last event is {last}");
-        ApiError::new(ErrorCode::StreamDiverged, message)
-    })?;
-    Ok(response(&app, record, position, None))
+        return Err(ApiError::new(ErrorCode::StreamDiverged, message));
+    }
+    Ok(response(&app, record, after, None))
 }
 
 /// The stream whose first event is the whole admission.
@@ -80,12 +77,12 @@ pub(super) fn from_start(app: &App, record: Arc<TaskRecord>, admission: &Admissi
 fn response(
     app: &App,
     record: Arc<TaskRecord>,
-    position: usize,
+    after: u64,
     first: Option<bytes::Bytes>,
 ) -> Response {
     let id = record.id.hyphenated().to_string();
     let subscribers = app.telemetry.subscribers();
-    let reader = Reader::new(record, position, first, app.settings.reader, subscribers.clone());
+    let reader = Reader::new(record, after, first, app.settings.reader, subscribers.clone());
     let mut response = Response::new(Body::new(reader));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

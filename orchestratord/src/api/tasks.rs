@@ -97,9 +97,10 @@ pub(super) async fn show(
     Id(id): Id,
 ) -> Result<Json<Task>, ApiError> {
     let record = find(&app, &tenant, &id).await?;
+    let task = record.view().await?.ok_or_else(|| unknown(&id))?;
     let transcript = app.artifacts.as_ref().and_then(|it| it.transcript_of(&tenant, record.id));
     let transcript_id = transcript.map(|it| it.to_string());
-    Ok(Json(Task { transcript_id, ..record.view() }))
+    Ok(Json(Task { transcript_id, ..task }))
 }
 
 /// Why a task waits, or where it went.

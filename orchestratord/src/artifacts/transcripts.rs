@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_types::{ArtifactKind, MediaType};
+use api_types::{ArtifactKind, MediaType, Task};
 use artifact_store::BlobId;
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 impl Artifacts {
     /// The artifact that is the transcript of a task of the tenant.
     pub(crate) fn transcript_of(&self, tenant: &Tenant, task: Uuid) -> Option<BlobId> {
-        self.place(tenant).shelf().transcript_of(task)
+        self.place(tenant).inventory().transcript_of(task)
     }
 
     /// Whether a task that wants a transcript may come: once it is admitted, its transcript is kept
@@ -32,7 +32,7 @@ impl Artifacts {
     /// # Errors
     /// The quota is used up.
     pub(crate) fn check_room(&self, tenant: &Tenant) -> Result<(), KeepError> {
-        self.check_quota(&self.place(tenant).shelf(), 1)
+        self.check_quota(&self.place(tenant).inventory(), 1)
     }
 
     /// Notes that a task is to leave a transcript, if it is. Comes before the task itself.
@@ -54,11 +54,26 @@ impl Artifacts {
     async fn transcribe_whole(&self, record: &TaskRecord) {
         record.over().await;
         if record.stored().await && self.transcript_of(&record.tenant, record.id).is_none() {
-            while self.keep_whole(&record.tenant, draft(record)).await.is_err() {
+            while !self.try_to_keep(record).await {
                 tokio::time::sleep(RETRY_EVERY).await;
             }
         }
         drop(self.0.outbox.remove(due_key(&record.tenant, record.id)));
+    }
+
+    /// False where another try may help.
+    async fn try_to_keep(&self, record: &TaskRecord) -> bool {
+        match record.view().await {
+            Ok(Some(task)) => self.keep_whole(&record.tenant, draft(record, &task)).await.is_ok(),
+            Ok(None) => {
+                tracing::error!(task_id = %record.id, "a part of the answer is gone: no transcript");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, task_id = %record.id, "a transcript cannot be made yet");
+                false
+            }
+        }
     }
 
     /// Makes the transcripts of tasks that ended in an earlier life. Those of open tasks come at
@@ -99,13 +114,13 @@ fn due_key(tenant: &Tenant, task: Uuid) -> String {
 }
 
 /// What is known of the task: its request with all that was left out of it, what came of it, and how.
-fn draft(record: &TaskRecord) -> Draft {
-    let task = serde_json::to_vec(&record.view()).expect("wire types always serialise");
+fn draft(record: &TaskRecord, task: &Task) -> Draft {
+    let content = serde_json::to_vec(task).expect("wire types always serialise");
     let session = record.job.canonical.session_id.iter().map(|it| format!("session:{it}"));
     Draft {
         kind: ArtifactKind::Transcript,
         media_type: MediaType::Json,
-        content: task.into(),
+        content: content.into(),
         tags: std::iter::once(format!("task:{}", record.id)).chain(session).collect(),
         parents: Vec::new(),
         task_id: Some(record.id),

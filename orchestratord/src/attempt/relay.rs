@@ -76,7 +76,7 @@ impl<'a> Relay<'a> {
             for event in &events {
                 match event {
                     GenerationEvent::PromptProgress { total, .. } => {
-                        note_prompt(stream, *total, self.attempt.kept.tokens);
+                        note_prompt(stream, *total, self.attempt.kept);
                     }
                     GenerationEvent::Tokens(piece) => {
                         if self.first_token.is_none() {
@@ -91,7 +91,7 @@ impl<'a> Relay<'a> {
                     }
                     GenerationEvent::Finished { reason, usage, .. } => {
                         finished = Some(*usage);
-                        note_prompt(stream, usage.prompt_tokens, self.attempt.kept.tokens);
+                        note_prompt(stream, usage.prompt_tokens, self.attempt.kept);
                         finish(stream, now, self.first_token, reason);
                     }
                 }
@@ -186,6 +186,8 @@ impl Relay<'_> {
 pub(super) fn announce(attempt: &Attempt, stream: &mut Stream) {
     let placement = &attempt.replica.placement;
     let kv_warmth = stream.progress.kv_warmth();
+    let (sampling, features) = (attempt.record.job.sampling, &attempt.replica.features);
+    let names = |it: Vec<&str>| it.into_iter().map(str::to_owned).collect();
     if stream.log.last_id() != 0 {
         let resumed = Resumed {
             attempt: attempt.run.attempt.0,
@@ -193,11 +195,11 @@ pub(super) fn announce(attempt: &Attempt, stream: &mut Stream) {
             determinism: ResumedDeterminism::BestEffort,
             kv_migrated: false,
             kv_warmth,
+            settings_restarted: names(sampling.restarting(features)),
         };
         stream.log.event("resumed", &resumed);
         return;
     }
-    let left_out = attempt.record.job.sampling.beyond(&attempt.replica.features);
     let started = Started {
         queue_position: stream.progress.queue_position,
         predicted_start_ms: stream.progress.predicted_start_ms,
@@ -211,7 +213,7 @@ pub(super) fn announce(attempt: &Attempt, stream: &mut Stream) {
         kv_warmth,
         attempt: attempt.run.attempt.0,
         seed: attempt.record.job.seed,
-        settings_left_out: left_out.into_iter().map(str::to_owned).collect(),
+        settings_left_out: names(sampling.beyond(features)),
     };
     stream.log.event("started", &started);
 }

@@ -13,7 +13,7 @@ use super::endings::{admission, close_with_end, rejection};
 use super::explain::reason;
 use super::sessions::session_id;
 use super::{Command, Driver, Submission, SubmitReply};
-use crate::attempt::{self, Attempt, Kept};
+use crate::attempt::{self, Attempt};
 use crate::clock::micros;
 use crate::crash::{self, Point};
 use crate::sessions::key_of;
@@ -89,6 +89,8 @@ impl Driver {
             self.telemetry.rejected(&record, engine, reason);
             return SubmitReply::Rejected(rejection(reason));
         }
+        // Last, so that what became of it at once is written with it.
+        self.save_admitted(&record);
         let admission = admission(&record);
         let remaining = self.remaining(&record);
         SubmitReply::Admitted { record, admission, remaining }
@@ -108,7 +110,6 @@ impl Driver {
         crash::here(Point::Admitted);
         self.store.insert(Arc::clone(record));
         self.begin_turn(record);
-        self.save_admitted(record);
         self.telemetry.enqueued(record, self.directory.engine_of(record.job.model));
         self.positions_due.get_or_insert(Instant::now() + super::POSITIONS_EVERY);
     }
@@ -170,12 +171,13 @@ impl Driver {
             return;
         }
         crash::here(Point::Dispatched);
-        let kept = kept(&record);
-        if 0 < kept.tokens && !record.job.is_resumable() {
+        let tokens = record.lock().log.tokens();
+        let kept = u32::try_from(tokens).expect("max_tokens bounds it");
+        if 0 < kept && !record.job.is_resumable() {
             self.cannot_go_on(&record, run);
             return;
         }
-        if record.job.max_tokens <= kept.tokens {
+        if record.job.max_tokens <= kept {
             self.had_ended(&record, run);
             return;
         }
@@ -197,7 +199,7 @@ impl Driver {
             stream.progress.placement = Some(Arc::clone(&replica.placement));
             stream.progress.timings.queue_time_ms.get_or_insert(queue_time);
         });
-        if 0 < kept.tokens {
+        if 0 < kept {
             self.telemetry.resumed(mode, self.engine_of(&record));
         }
         let series = replica.series(&self.telemetry);
@@ -266,14 +268,5 @@ fn class(record: &TaskRecord) -> Class {
     match record.job.priority() {
         api_types::Priority::Interactive => Class::Interactive,
         api_types::Priority::Batch => Class::Batch,
-    }
-}
-
-/// What earlier attempts made of the answer.
-fn kept(record: &TaskRecord) -> Kept {
-    let stream = record.lock();
-    match u32::try_from(stream.log.tokens()).expect("max_tokens bounds it") {
-        0 => Kept::default(),
-        tokens => Kept { tokens, text: stream.log.text() },
     }
 }

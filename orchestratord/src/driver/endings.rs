@@ -88,7 +88,7 @@ impl Driver {
     /// With what the last engine had to say, if it said something.
     fn close_exhausted(&self, record: &Arc<TaskRecord>) {
         let lost_by = record.lock().progress.lost_by.take();
-        let message = "each of 3 attempts was refused by its engine or lost with it";
+        let message = "each of 3 attempts was lost with its engine";
         match lost_by {
             None => self.close_with(record, ErrorCode::WorkerReset, message),
             Some(error) => {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Outbox;
 use super::documents::{RequestDoc, StateDoc};
-use super::past::{Numbers, Present, events, revive};
+use super::past::{self, Numbers, Present, revive};
 use crate::clock::Clock;
 use crate::driver::Leavings;
 use crate::task::{Listed, TaskRecord};
@@ -116,14 +116,14 @@ impl Inner {
         stored: &Stored,
         tenant: &Tenant,
     ) -> Result<Arc<TaskRecord>, JournalError> {
-        let frames = events(reader, stored)?;
         let present = Present {
             tenants: &self.tenants,
             clock: self.clock,
             leavings: self.leavings.clone(),
             outbox: Some(self.outbox.clone()),
         };
-        let record = revive(stored, frames, tenant, &present, &mut Past);
+        let log = past::log(reader, stored, &present)?;
+        let record = log.and_then(|log| revive(stored, log, tenant, &present, &mut Past));
         record.map(Arc::new).map_err(|it| JournalError::Damaged(it.into()))
     }
 }

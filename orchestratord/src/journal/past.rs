@@ -71,8 +71,8 @@ impl Past {
                     foreign += 1;
                     continue;
                 };
-                let events = events(reader, &stored).map_err(unread)?;
-                let record = revive(&stored, events, tenant, present, numbers);
+                let log = log(reader, &stored, present).map_err(unread)?;
+                let record = log.and_then(|log| revive(&stored, log, tenant, present, numbers));
                 let record = record.map_err(|it| strange(format!("task {}", task.0), it))?;
                 open.push(Arc::new(record));
             }
@@ -117,26 +117,39 @@ pub(crate) fn last_epoch(reader: &mut dyn JournalReader) -> Result<u64, journal:
     Ok(found.first().and_then(|it| serde_json::from_slice(&it.1).ok()).unwrap_or(0))
 }
 
-/// Every event of a task.
-pub(super) fn events(
+/// The events of a task, as many of the newest as are kept in memory. Each is read, so that damage
+/// shows here.
+pub(super) fn log(
     reader: &mut dyn JournalReader,
     stored: &Stored,
-) -> Result<Vec<u8>, journal::JournalError> {
-    let mut frames = Vec::new();
-    let mut after = 0;
-    while after < stored.last_event {
-        let rows = reader.events(stored.admitted.task, after, usize::MAX)?;
-        let Some(last) = rows.last() else { break };
-        after = last.last;
-        rows.iter().for_each(|it| frames.extend_from_slice(&it.frames));
+    present: &Present<'_>,
+) -> Result<Result<Log, serde_json::Error>, journal::JournalError> {
+    let window = present.outbox.as_ref().map_or(usize::MAX, |it| it.shelf.window);
+    let mut log = Log::default();
+    while log.last_id() < stored.last_event {
+        let rows = reader.events(stored.admitted.task, log.last_id(), window)?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in rows {
+            if let Err(error) = log.read_back(&row.frames) {
+                return Ok(Err(error));
+            }
+            log.trim(window);
+        }
     }
-    Ok(frames)
+    if stored.ended_at_ms.is_some() {
+        log.read_to_the_end();
+    }
+    let (found, expected) = (log.last_id(), stored.last_event);
+    let missing = || format!("{found} events where {expected} should be");
+    Ok(if found == expected { Ok(log) } else { Err(serde::de::Error::custom(missing())) })
 }
 
 /// The record of a task that the journal has.
 pub(super) fn revive(
     stored: &Stored,
-    events: Vec<u8>,
+    log: Log,
     tenant: &Tenant,
     present: &Present<'_>,
     numbers: &mut impl Numbers,
@@ -161,11 +174,6 @@ pub(super) fn revive(
         admitted: Timestamp(request.admitted_us),
         outbox: present.outbox.clone(),
     };
-    let log = Log::replay(events, stored.ended_at_ms.is_some())?;
-    if log.last_id() != stored.last_event {
-        let (found, expected) = (log.last_id(), stored.last_event);
-        return Err(serde::de::Error::custom(format!("{found} events where {expected} should be")));
-    }
     let tokens = u32::try_from(log.tokens()).unwrap_or(u32::MAX);
     let task = state.task;
     let progress = Progress {

@@ -14,6 +14,7 @@ use orchestrator_core::Event;
 use tokio::sync::oneshot;
 
 use super::documents::{PoolsDoc, RequestDoc, StateDoc};
+use super::shelf::Shelf;
 use super::show::Shows;
 use super::{Message, Outbox, task_no};
 use crate::clock::Clock;
@@ -86,10 +87,10 @@ pub(crate) struct Inbox {
     full: Arc<AtomicBool>,
 }
 
-pub(crate) fn outbox() -> (Outbox, Inbox) {
+pub(super) fn boxes(shelf: Shelf) -> (Outbox, Inbox) {
     let (messages, inbox) = mpsc::channel();
     let (patient, full) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-    let outbox = Outbox { messages, patient: Arc::clone(&patient), full: Arc::clone(&full) };
+    let outbox = Outbox { messages, patient: Arc::clone(&patient), full: Arc::clone(&full), shelf };
     (outbox, Inbox { inbox, patient, full })
 }
 
@@ -154,7 +155,7 @@ impl Writer {
         let mut next = first;
         while let Some(message) = next {
             match message {
-                Message::Admitted(record) => batch.admit(record, &self.config.fleet),
+                Message::Admitted(record) => batch.admit(record, &self.config),
                 Message::Changed(record) => batch.change(record, self.config.clock),
                 Message::Value { key, value } => {
                     self.values.insert(key, value);
@@ -286,10 +287,11 @@ impl Writer {
 }
 
 impl Batch {
-    fn admit(&mut self, record: Arc<TaskRecord>, fleet: &FleetWatch) {
+    fn admit(&mut self, record: Arc<TaskRecord>, config: &WriterConfig) {
+        let unwritten = record.take_unwritten();
         let job = &record.job;
         let pool = |id| {
-            let fleet = fleet.now();
+            let fleet = config.fleet.now();
             let found = fleet.pools.iter().find(|it| it.core_id == id);
             found.map(|it| it.pool.pool_id.clone())
         };
@@ -313,7 +315,9 @@ impl Batch {
             request: json(&request),
             state: json(&StateDoc::of(&record)),
         }));
-        self.records.push((record, 0));
+        // It has the state already, unless that is an end.
+        let unwritten = Unwritten { changed: unwritten.ended, ..unwritten };
+        self.push(record, unwritten, config.clock);
     }
 
     fn change(&mut self, record: Arc<TaskRecord>, clock: Clock) {

@@ -31,6 +31,25 @@ pub(crate) struct TokenRef<'a> {
     pub(crate) ids: Option<&'a [u32]>,
 }
 
+/// Where each of these whole events ends. JSON has no raw line breaks, so an empty line is the end of an
+/// event.
+pub(crate) fn ends(frames: &[u8]) -> impl Iterator<Item = usize> {
+    frames.windows(2).enumerate().filter(|(_, it)| *it == b"\n\n").map(|(at, _)| at + 2)
+}
+
+/// Splits whole events.
+pub(crate) fn split(frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    ends(frames).map(move |end| &frames[std::mem::replace(&mut start, end)..end])
+}
+
+/// The data of an event, if that is its name.
+pub(crate) fn data_of<'a>(event: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut lines = event.split(|it| *it == b'\n').skip(1);
+    let named = lines.next()?.strip_prefix(b"event: ")?;
+    (named == name.as_bytes()).then(|| lines.next()?.strip_prefix(b"data: "))?
+}
+
 fn write_number(out: &mut Vec<u8>, number: u64) {
     use std::io::Write;
     write!(out, "{number}").expect("a vector takes every byte");

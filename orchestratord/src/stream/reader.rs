@@ -3,20 +3,24 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use api_types::{DisconnectReason, Disconnected};
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use journal::JournalError;
 use prometheus::IntGauge;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::frame;
+use super::log::Next;
 use crate::task::TaskRecord;
 
 /// Copied to the connection at once, or one event if it is larger. Larger chunks would only sit in its write buffer.
 const CHUNK_BYTES: usize = 16 << 10;
+
+type ReadingBack = Pin<Box<dyn Future<Output = Result<(Bytes, u64), JournalError>> + Send>>;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReaderConfig {
@@ -33,11 +37,13 @@ pub(crate) struct ReaderConfig {
 pub(crate) struct Reader {
     record: Arc<TaskRecord>,
     config: ReaderConfig,
-    /// Bytes of the log already handed out.
-    position: usize,
-    /// Length of the log when this reader was last polled; what grew since then grew while it
+    /// The last event that was handed out.
+    seen: u64,
+    /// Older events, on their way from the journal.
+    past: Option<ReadingBack>,
+    /// Bytes of the stream when this reader was last polled; what grew since then grew while it
     /// stalled. A replay from the start is no stall.
-    seen_len: usize,
+    seen_bytes: usize,
     /// Version of the last `queued` event this reader got.
     seen_queued: u64,
     /// The last `metrics` event this reader got.
@@ -51,24 +57,25 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads from `position`, a value of [`super::log::Log::position_after`]. `first` is a `queued`
-    /// event to send before everything else, in place of the task's current one.
+    /// Goes on after event `seen`. `first` is a `queued` event to send before everything else, in place
+    /// of the task's current one.
     pub(crate) fn new(
         record: Arc<TaskRecord>,
-        position: usize,
+        seen: u64,
         first: Option<Bytes>,
         config: ReaderConfig,
         open: IntGauge,
     ) -> Self {
         open.inc();
-        let (seen_len, queued_version) = record.joined();
+        let (seen_bytes, queued_version) = record.joined();
         let last_sent = Instant::now();
         let heartbeat = Box::pin(sleep_until(last_sent + config.heartbeat));
         Self {
             record,
             config,
-            position,
-            seen_len,
+            seen,
+            past: None,
+            seen_bytes,
             seen_queued: if first.is_some() { queued_version } else { 0 },
             seen_metrics: None,
             first,
@@ -83,20 +90,32 @@ impl Reader {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }
+        if let Some(past) = &mut self.past {
+            let read = ready!(past.as_mut().poll(cx));
+            self.past = None;
+            return Poll::Ready(Some(self.take_past(read)));
+        }
         let mut stream = self.record.lock();
-        let log = stream.log.shown();
-        let stalled = log.len() - self.seen_len.min(log.len());
-        self.seen_len = log.len();
+        let bytes = stream.log.bytes_shown();
+        let stalled = bytes - self.seen_bytes.min(bytes);
+        self.seen_bytes = bytes;
         if self.config.lag_bytes < stalled {
             self.done = true;
             return Poll::Ready(Some(disconnected(DisconnectReason::SlowReader)));
         }
-        if self.position < log.len() {
-            // Whole events, so that `disconnected` never lands inside one.
-            let end = stream.log.chunk_end(self.position, CHUNK_BYTES);
-            let chunk = Bytes::copy_from_slice(&log[self.position..end]);
-            self.position = end;
-            return Poll::Ready(Some(chunk));
+        // Whole events, so that `disconnected` never lands inside one.
+        match stream.log.next(self.seen, CHUNK_BYTES) {
+            Next::Events(events, last) => {
+                let chunk = Bytes::copy_from_slice(events);
+                self.seen = last;
+                return Poll::Ready(Some(chunk));
+            }
+            Next::Past => {
+                drop(stream);
+                self.past = Some(Box::pin(Arc::clone(&self.record).read_back(self.seen)));
+                return self.next_chunk(cx);
+            }
+            Next::Nothing => {}
         }
         if stream.suspended {
             self.done = true;
@@ -116,6 +135,20 @@ impl Reader {
         }
         stream.wait(cx.waker());
         Poll::Pending
+    }
+
+    fn take_past(&mut self, read: Result<(Bytes, u64), JournalError>) -> Bytes {
+        let reason = match read {
+            Ok((events, last)) if self.seen < last => {
+                self.seen = last;
+                return events;
+            }
+            Ok(_) => "they are no longer kept".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(task_id = %self.record.id, after = self.seen, reason, "events cannot be read back");
+        self.done = true;
+        disconnected(DisconnectReason::Unreadable)
     }
 
     /// The timer is moved only when it fires: a busy stream never touches the timer wheel.

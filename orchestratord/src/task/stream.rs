@@ -153,7 +153,8 @@ impl Stream {
             log: Log::default(),
             progress: Progress { deadline, ..Progress::default() },
             stored,
-            queued_for_writing: ForWriting::No,
+            // The writer gets it with its admission, and whatever there is of it by then.
+            queued_for_writing: ForWriting::Now,
             taken: 0,
             changed: false,
             readers: 0,

@@ -270,7 +270,7 @@ fn where_nothing_is_kept_on_a_disk_there_are_no_artifacts() {
 #[test]
 fn what_was_acknowledged_is_there_after_kill_9_and_what_was_not_finished_is_not() {
     for durability in ["process", "disk"] {
-        let world = World::durable(durability, &[1], &[], "");
+        let world = world("").durable(durability);
         let life = world.start();
         let ids: Vec<String> = (0..5).map(|it| store(&life, &format!("plan {it}"))).collect();
         let child = json!({"kind": "diff", "content": [1], "tags": ["t"], "parents": [ids[0]]});

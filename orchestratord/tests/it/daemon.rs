@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use conformance::Subject;
 use engine_sim::SimProcess;
-use pool_api::Engine;
+use pool_api::{Engine, Pool};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -30,21 +30,27 @@ pub(crate) struct Life {
 impl World {
     /// One replica for each count of slots.
     pub(crate) fn new(slots: &[u32], sim_flags: &[&'static str], config: &str) -> Self {
-        Self::durable("process", slots, sim_flags, config)
+        Self::with_pools(slots, sim_flags, config, |_| {})
     }
 
-    /// As [`Self::new`], with another `journal.durability`.
-    pub(crate) fn durable(
-        durability: &str,
+    /// One slot, for as many tokens as a test wants.
+    pub(crate) fn with_long_context(sim_flags: &[&'static str], config: &str) -> Self {
+        let flags = [sim_flags, &["--ctx-size", "524288"]].concat();
+        Self::with_pools(&[1], &flags, config, |pool| pool.replicas[0].context_tokens = 524_288)
+    }
+
+    fn with_pools(
         slots: &[u32],
         sim_flags: &[&'static str],
         config: &str,
+        change: impl Fn(&mut Pool),
     ) -> Self {
         let subjects = slots.iter().enumerate().map(|(index, slots)| {
             let setup =
                 conformance::Setup { slots: *slots, flags: sim_flags, ..Default::default() };
             let sim = Subject::simulated(&Engine::Llamacpp, setup).sim.unwrap();
-            let pool = pool(&format!("p{index}"), "tiny", &sim.base_url(), *slots);
+            let mut pool = pool(&format!("p{index}"), "tiny", &sim.base_url(), *slots);
+            change(&mut pool);
             (sim, pool)
         });
         let (sims, pools): (Vec<_>, Vec<_>) = subjects.unzip();
@@ -53,12 +59,20 @@ impl World {
         let world = Self { sims, folder, _manager: manager };
         let text = format!(
             "bind: ['127.0.0.1:0']\npool_managers: [{{url: '{}'}}]\n\
-             journal: {{durability: {durability}, data_dir: '{}'}}\n{config}",
+             journal: {{data_dir: '{}'}}\n{config}",
             world._manager.url,
             world.journal().display()
         );
         std::fs::write(world.config(), text).unwrap();
         world
+    }
+
+    /// With another `journal.durability`.
+    pub(crate) fn durable(self, durability: &str) -> Self {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let durable = format!("journal: {{durability: {durability}, ");
+        std::fs::write(self.config(), text.replacen("journal: {", &durable, 1)).unwrap();
+        self
     }
 
     pub(crate) fn journal(&self) -> PathBuf {
@@ -73,6 +87,15 @@ impl World {
         let mut reader = BufReader::new(answer.into_body().into_reader());
         reader.read_line(&mut String::new()).unwrap();
         Box::new(reader)
+    }
+
+    /// Of all prompts that the first engine has worked on.
+    pub(crate) fn prompt_tokens(&self) -> u64 {
+        let url = format!("{}/metrics", self.sims[0].base_url());
+        let scrape = ureq::get(&url).call().unwrap().into_body().read_to_string().unwrap();
+        let mut lines = scrape.lines();
+        let value = lines.find_map(|it| it.strip_prefix("llamacpp:prompt_tokens_total "));
+        value.unwrap().parse().unwrap()
     }
 
     fn config(&self) -> PathBuf {
@@ -123,6 +146,10 @@ impl World {
 }
 
 impl Life {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGKILL: nothing is flushed, nobody is told.
     pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();

@@ -99,9 +99,13 @@ fn what_cannot_go_on_ends_where_it_broke_and_is_tried_again_before() {
 
 // ORCH-3038
 #[test]
-fn an_engine_that_dies_ends_its_streams_with_an_error() {
-    let rig = Rig::with_slots(2);
-    broken(&run(&rig, "die_after=3"), 3, "WORKER_RESET");
+fn an_engine_that_dies_and_is_not_replaced_ends_its_streams_with_an_error() {
+    let config = "queue: {unready_wait_ms: 500}";
+    let rig = Rig::start(Setup { config, ..Setup::default() });
+    let events = run(&rig, "die_after=3");
+    let error = &events.last().unwrap().data;
+    assert_eq!((&error["code"], &error["retriable"]), (&"POOL_UNREADY".into(), &true.into()));
+    assert_eq!((text(&events), &error["engine"]), (numbers(3), &"llamacpp".into()));
 }
 
 // ORCH-3016, OC-CORE-1022, ORCH-4003
@@ -171,15 +175,30 @@ fn an_engine_that_refuses_for_a_moment_costs_the_client_nothing() {
     assert_eq!(events.iter().filter(|it| it.name == "started").count(), 1);
 }
 
-// OC-ADAPT-5082
+// OC-ADAPT-5082, OC-CORE-1048
 #[test]
-fn an_engine_that_refuses_for_good_ends_the_task_with_an_error() {
-    let mut rig = Rig::with_slots(1);
+fn an_engine_that_refuses_for_good_ends_the_task_as_one_that_is_not_ready() {
+    let config = "queue: {unready_wait_ms: 500}";
+    let mut rig = Rig::start(Setup { config, ..Setup::default() });
     rig.sims[0].kill();
     let events = rig.client.run(r#"{"prompt":"a","max_tokens":3}"#);
-    let error = &events.last().unwrap().data;
-    assert_eq!(error["code"], "WORKER_RESET");
-    assert!(error["message"].as_str().unwrap().contains("3 attempts"));
+    assert_eq!(events.last().unwrap().data["code"], "POOL_UNREADY");
+}
+
+// OC-CORE-1048
+#[test]
+fn a_task_waits_for_an_engine_that_refuses_for_a_while() {
+    let rig = Rig::with_slots(1);
+    let unready = |it: bool| {
+        let url = format!("{}/sim/fault", rig.sims[0].base_url());
+        ureq::post(&url).send(format!(r#"{{"unready":{it}}}"#)).unwrap();
+    };
+    unready(true);
+    let task = rig.client.submit(r#"{"prompt":"a","max_tokens":3}"#);
+    let attempt = || rig.client.json(&format!("/v1/tasks/{task}"))["attempt"].as_u64().unwrap();
+    wait_until("it was sent more often than a task may fail", || 3 < attempt());
+    unready(false);
+    assert_eq!(text(&rig.client.stream(&task)), numbers(3));
 }
 
 #[test]

@@ -24,4 +24,5 @@ mod streams;
 mod swaps;
 mod tenants;
 mod transcripts;
+mod windows;
 mod workloads;

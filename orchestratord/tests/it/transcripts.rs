@@ -42,7 +42,9 @@ fn due(world: &World) -> usize {
 // OC-CTRL-2071, ORCH-4030
 #[test]
 fn a_transcript_has_the_request_and_what_came_of_it_however_the_task_ended() {
-    let world = World::new(&[1], &["--decode-us-per-token", "2000"], "");
+    // Of the long answer only the end stays in memory.
+    let config = "stream: {memory_bytes: 4096}";
+    let world = World::new(&[1], &["--decode-us-per-token", "2000"], config);
     let life = world.start();
     let client = &life.client;
     let task = json!({"prompt": "a", "max_tokens": 300, "session_id": "s", "transcript": true});

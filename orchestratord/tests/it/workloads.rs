@@ -98,11 +98,15 @@ fn a_task_goes_where_it_can_be_done() {
     assert_eq!(pointers(&rig, &pinned), ["/sampling/min_p"]);
 }
 
+fn triton() -> Engine {
+    let fields = TritonFields::Vllm;
+    Engine::Triton(TritonModel { model: "tiny".into(), fields })
+}
+
 // ORCH-3055, ORCH-3056, ORCH-3057
 #[test]
 fn tasks_stream_from_every_engine() {
-    let fields = TritonFields::Vllm;
-    let triton = Engine::Triton(TritonModel { model: "tiny".into(), fields });
+    let triton = triton();
     for engine in [Engine::Llamacpp, Engine::Vllm, Engine::Tgi, triton] {
         let rig = rig(std::slice::from_ref(&engine), |_| {});
         let body = json!({"prompt": "a 3", "max_tokens": 9, "stop": ["8 9"]});
@@ -204,4 +208,24 @@ fn a_profile_of_the_operators_is_used_and_another_refused() {
     assert_eq!((answer.status, &detail["expected"]), (400, &json!("v1, plain-1")), "{detail}");
     let told = &rig.client.json("/v1/capabilities")["sampler_profiles"];
     assert_eq!(*told, json!(["v1", "plain-1"]));
+}
+
+// ORCH-4003, ORCH-3058
+#[test]
+fn a_resumed_answer_names_the_penalties_that_its_engine_begins_anew() {
+    let resumed = |engine: Engine, sampling: serde_json::Value| {
+        // Triton does not tell when a slot is free.
+        let config = "release_timeout_ms: 50";
+        let (slots, engines) = (vec![1], vec![engine]);
+        let rig = Rig::start(Setup { config, slots, engines, ..Setup::default() });
+        let prompt = "[[sim:eof_after=3]]";
+        let body = json!({"prompt": prompt, "max_tokens": 8, "sampling": sampling});
+        let data = rig.client.open(&body.to_string()).until("resumed").data;
+        data.get("settings_restarted").cloned()
+    };
+    let penalties = json!({"presence_penalty": 0.5, "repeat_penalty": 1.1});
+    assert_eq!(resumed(Engine::Vllm, penalties.clone()), Some(json!(["presence_penalty"])));
+    assert_eq!(resumed(triton(), penalties.clone()), Some(json!(["presence_penalty"])));
+    assert_eq!(resumed(Engine::Vllm, json!({})), None);
+    assert_eq!(resumed(Engine::Llamacpp, penalties), None);
 }

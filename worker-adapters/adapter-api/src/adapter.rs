@@ -139,6 +139,9 @@ pub struct Features {
     pub grammar: Option<Grammar>,
     /// Those of [`SETTINGS`] that are more than their neutral value there.
     pub settings: Vec<&'static str>,
+    /// Those of `settings` that count what the engine itself has made: they forget what an attempt
+    /// before made, which comes as prompt.
+    pub own_output: Vec<&'static str>,
 }
 
 /// The settings of a sampler, by their names in the public API.
@@ -274,6 +277,14 @@ impl Sampling {
             _ => false,
         };
         SETTINGS.into_iter().filter(changed).collect()
+    }
+
+    /// Those of [`SETTINGS`] that are not neutral here and begin anew with each attempt.
+    #[must_use]
+    pub fn restarting(self, features: &Features) -> Vec<&'static str> {
+        let own = |it: &&str| !features.own_output.contains(it);
+        let settings = features.settings.iter().copied().filter(own).collect();
+        self.within(features).beyond(&Features { settings, ..Features::default() })
     }
 
     /// As an engine with these features can have it: what it has no word for is neutral.

@@ -58,6 +58,7 @@ impl Adapter for LlamaCpp {
             json_schema: true,
             grammar: Some(Grammar::Gbnf),
             settings: SETTINGS.to_vec(),
+            ..Features::default()
         }
     }
 

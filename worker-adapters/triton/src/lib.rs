@@ -72,8 +72,11 @@ impl Adapter for Triton {
 
     fn features(&self) -> Features {
         let takes = |it: &&str| self.fields.settings.takes(it);
-        let settings = SETTINGS.into_iter().filter(takes).collect();
-        Features { settings, ..Features::default() }
+        let settings: Vec<_> = SETTINGS.into_iter().filter(takes).collect();
+        // vLLM behind it counts so, and TensorRT-LLM does.
+        let own = ["presence_penalty", "frequency_penalty"].into_iter();
+        let own_output = own.filter(|it| settings.contains(it)).collect();
+        Features { settings, own_output, ..Features::default() }
     }
 
     fn health(&self) -> BoxFuture<'_, Result<Health, EngineError>> {

@@ -111,6 +111,9 @@ impl Adapter for Vllm {
             json_schema: true,
             grammar: Some(Grammar::Ebnf),
             settings: SETTINGS.to_vec(),
+            // Unlike `repetition_penalty`, which counts the prompt, too:
+            // <https://docs.vllm.ai/en/latest/api/vllm/sampling_params/>.
+            own_output: vec!["presence_penalty", "frequency_penalty"],
         }
     }
 

@@ -57,7 +57,7 @@ impl Facts {
 }
 
 #[derive(Default)]
-pub(super) struct Shelf {
+pub(super) struct Inventory {
     all: BTreeMap<BlobId, Entry>,
     /// Those that no other names as its parent, the longest unused first: what may go.
     leaves: BTreeSet<(u64, BlobId)>,
@@ -72,13 +72,13 @@ struct Entry {
     children: u32,
 }
 
-impl Shelf {
+impl Inventory {
     pub(super) fn new(found: BTreeMap<BlobId, Facts>) -> Self {
-        let mut shelf = Self::default();
+        let mut inventory = Self::default();
         let found: Vec<_> = found.into_iter().map(|(id, facts)| (id, Arc::new(facts))).collect();
-        found.iter().for_each(|(id, facts)| shelf.place(*id, Arc::clone(facts)));
-        found.iter().for_each(|(_, facts)| shelf.link(facts));
-        shelf
+        found.iter().for_each(|(id, facts)| inventory.place(*id, Arc::clone(facts)));
+        found.iter().for_each(|(_, facts)| inventory.link(facts));
+        inventory
     }
 
     pub(super) fn get(&self, id: &BlobId) -> Option<Arc<Facts>> {
