@@ -21,13 +21,13 @@ use crate::port::{
 use crate::reserve::Reserve;
 use checkpoint::Checkpointer;
 use reader::SqliteReader;
-use rows::Joined;
+use rows::{Chunk, Joined, heads};
 
 /// Frames that the tail takes before it is moved. Longer makes fewer and larger blobs, and a longer
 /// commit now and then.
 const TAIL_BYTES: u64 = 512 << 10;
 /// Pages that are written before the log is moved into the database.
-const LOG_PAGES: u64 = 1_000;
+const LOG_PAGES: u64 = 4_000;
 /// After the log began anew its file is cut to this.
 const LOG_FILE_BYTES: i64 = 64 << 20;
 const PAGE_BYTES: u64 = 4_096;
@@ -50,6 +50,8 @@ pub struct SqliteJournal {
     /// Estimated; of the log since the checkpointer was last woken.
     pages: u64,
     reserve: Reserve,
+    /// Events of the commit that is being made.
+    chunk: Chunk,
     // Before the connection, whose end moves what is left in the log.
     checkpointer: Checkpointer,
     connection: Connection,
@@ -96,6 +98,7 @@ impl SqliteJournal {
             ledger,
             pages: 0,
             reserve: Reserve::new(path.parent().unwrap_or(path)),
+            chunk: Chunk::default(),
             checkpointer: Checkpointer::start(path)?,
             connection,
             lock: Arc::new(lock),
@@ -157,9 +160,7 @@ impl SqliteJournal {
                 self.statement(sql)?.execute((task, &it.request[..]))?;
             }
             Write::Events { task, first, last, frames } => {
-                let sql = "INSERT INTO tail (task, first, last, frames) VALUES (?1, ?2, ?3, ?4)";
-                let given = (integer(task.0), integer(*first), integer(*last), &frames[..]);
-                self.statement(sql)?.execute(given)?;
+                self.chunk.add(*task, *first, *last, frames);
             }
             Write::State { task, state, ended_at_ms } => {
                 let sql = "UPDATE task SET state = ?2, ended_at_ms = ?3, last_event = ?4, \
@@ -195,34 +196,48 @@ impl SqliteJournal {
         Ok(())
     }
 
+    /// Appends the commit's events to the tail.
+    fn put_chunk(&mut self) -> rusqlite::Result<()> {
+        if !self.chunk.heads.is_empty() {
+            let sql = "INSERT INTO tail (heads, frames) VALUES (?1, ?2)";
+            self.statement(sql)?.execute((&self.chunk.heads, &self.chunk.frames))?;
+            self.pages += 1 + length(&self.chunk.frames) / PAGE_BYTES;
+        }
+        Ok(())
+    }
+
     /// Moves the tail to where the events of a task are side by side.
     fn settle(&mut self) -> rusqlite::Result<()> {
-        let sql = "SELECT task, first, last, frames FROM tail \
-             WHERE EXISTS (SELECT 1 FROM task WHERE task.task = tail.task) ORDER BY at";
         let mut joined: BTreeMap<TaskNo, Vec<Joined>> = BTreeMap::new();
-        let mut statement = self.statement(sql)?;
+        let mut statement = self.statement("SELECT heads, frames FROM tail ORDER BY at")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let (task, first) = (TaskNo(natural(row.get(0)?)), natural(row.get(1)?));
-            let blobs = joined.entry(task).or_default();
-            if blobs.last().is_none_or(Joined::is_full) {
-                blobs.push(Joined::new(first));
-            }
-            if let Some(blob) = blobs.last_mut() {
-                blob.add(natural(row.get(2)?), row.get_ref(3)?.as_blob()?);
+            let frames = row.get_ref(1)?.as_blob()?;
+            for it in heads(row.get_ref(0)?.as_str()?) {
+                let blobs = joined.entry(it.task).or_default();
+                if blobs.last().is_none_or(Joined::is_full) {
+                    blobs.push(Joined::new(it.first));
+                }
+                if let (Some(blob), Some(frames)) = (blobs.last_mut(), frames.get(it.at)) {
+                    blob.add(it.last, frames);
+                }
             }
         }
         drop(rows);
         drop(statement);
+        let mut known = self.statement("SELECT 1 FROM task WHERE task = ?1")?;
         let sql = "INSERT INTO event (event, last, rows, frames) VALUES (?1, ?2, ?3, ?4)";
         let mut statement = self.statement(sql)?;
         for (task, blobs) in joined {
+            if !known.exists([integer(task.0)])? {
+                continue;
+            }
             for it in blobs {
                 let event = event_key(task, it.first);
                 statement.execute((event, integer(it.last), &it.lengths, &it.frames))?;
             }
         }
-        drop(statement);
+        drop((statement, known));
         self.statement("DELETE FROM tail")?.execute([])?;
         self.pages += 2 * self.ledger.totals.tail_bytes / PAGE_BYTES;
         self.ledger.totals.tail_bytes = 0;
@@ -232,8 +247,10 @@ impl SqliteJournal {
 
 impl Journal for SqliteJournal {
     fn commit(&mut self, writes: &[Write]) -> Result<(), JournalError> {
+        self.chunk.clear();
         self.whole(|it| {
             writes.iter().try_for_each(|write| it.write(write))?;
+            it.put_chunk().map_err(failed)?;
             if TAIL_BYTES < it.ledger.totals.tail_bytes {
                 it.settle().map_err(failed)?;
             }
@@ -310,14 +327,16 @@ fn ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
         it.bytes += bytes;
     }
     let mut totals = Totals { last_task: last_task(connection)?, ..Totals::default() };
-    let mut tail = connection.prepare("SELECT task, last, length(frames) FROM tail ORDER BY at")?;
+    let mut tail = connection.prepare("SELECT heads FROM tail ORDER BY at")?;
     let mut rows = tail.query([])?;
     while let Some(row) = rows.next()? {
-        let bytes = natural(row.get(2)?);
-        totals.tail_bytes += bytes;
-        if let Some(open) = open.get_mut(&TaskNo(natural(row.get(0)?))) {
-            open.last_event = natural(row.get(1)?);
-            open.bytes += bytes;
+        for it in heads(row.get_ref(0)?.as_str()?) {
+            let bytes = it.at.len() as u64;
+            totals.tail_bytes += bytes;
+            if let Some(open) = open.get_mut(&it.task) {
+                open.last_event = it.last;
+                open.bytes += bytes;
+            }
         }
     }
     let sql = "SELECT coalesce(sum(bytes), 0) FROM task WHERE ended_at_ms IS NOT NULL";
@@ -332,11 +351,11 @@ fn last_task(connection: &Connection) -> rusqlite::Result<TaskNo> {
     Ok(TaskNo(last.map_or(0, natural)))
 }
 
-/// About how many pages a write changes.
+/// About how many pages a write changes, beside the tail.
 fn pages(write: &Write) -> u64 {
     match write {
+        Write::Events { .. } => 0,
         Write::Admitted(it) => 6 + (length(&it.request) + length(&it.state)) / PAGE_BYTES,
-        Write::Events { frames, .. } => 1 + length(frames) / PAGE_BYTES,
         Write::State { state, .. } => 3 + length(state) / PAGE_BYTES,
         Write::Value { value, .. } => 1 + value.as_deref().map_or(0, length) / PAGE_BYTES,
         Write::Forget { .. } => 4,

@@ -103,8 +103,8 @@ impl TaskRecord {
         let to_write = before < stream.log.last_id() || stream.changed;
         let told = match &self.outbox {
             Some(outbox) if to_write => {
-                // Readers wait for the first event and the last; for the rest there is a moment.
-                let first = stream.log.last_shown() == 0 && stream.log.last_id() != 0;
+                // Readers wait for the first token and for the end; for the rest there is a moment.
+                let first = before < stream.log.last_id() && !stream.log.has_shown_token();
                 let wanted = if first || closed { ForWriting::Now } else { ForWriting::Patiently };
                 if stream.queued_for_writing < wanted {
                     stream.queued_for_writing = wanted;

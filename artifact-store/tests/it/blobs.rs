@@ -57,7 +57,7 @@ fn owners_share_nothing() {
     assert_eq!(store.get("b", &id).unwrap(), b"abc");
 }
 
-/// OC-ARTIFACT-8002, OC-ARTIFACT-8003
+/// OC-ARTIFACT-8002, OC-ARTIFACT-8003, ORCH-3042
 #[test]
 fn other_bytes_are_damage_and_writing_again_mends_it() {
     let folder = TempDir::new().unwrap();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Params, Row, Transaction};
 
+use super::rows::{Head, heads};
 use super::{event_keys, failed, integer, natural, rows};
 use crate::port::{Admitted, JournalError, JournalReader, Stored, StoredEvents, TaskNo};
 
@@ -138,13 +139,17 @@ impl Page {
                 }
             }
         }
-        let sql = "SELECT first, last, frames FROM tail WHERE task = ?1 AND last > ?2 ORDER BY at";
-        let mut statement = moment.prepare_cached(sql)?;
-        let mut tail = statement.query((integer(task.0), integer(self.after)))?;
+        let mut statement = moment.prepare_cached("SELECT heads, frames FROM tail ORDER BY at")?;
+        let mut tail = statement.query([])?;
         while let Some(row) = tail.next()? {
-            let (first, last) = (natural(row.get(0)?), natural(row.get(1)?));
-            if !self.take(StoredEvents { first, last, frames: blob(row, 2)? }) {
-                return Ok(());
+            let own = |it: &Head| it.task == task && self.after < it.last;
+            let found: Vec<Head> = heads(row.get_ref(0)?.as_str()?).filter(own).collect();
+            for Head { first, last, at, .. } in found {
+                let Some(frames) = row.get_ref(1)?.as_blob()?.get(at) else { return Ok(()) };
+                let frames = Bytes::copy_from_slice(frames);
+                if !self.take(StoredEvents { first, last, frames }) {
+                    return Ok(());
+                }
             }
         }
         Ok(())
@@ -167,16 +172,17 @@ fn tasks(moment: &Transaction<'_>, sql: &str, given: impl Params) -> rusqlite::R
     if tasks.iter().all(|it| it.ended_at_ms.is_some()) {
         return Ok(tasks);
     }
-    let sql = "SELECT task, max(last) FROM tail GROUP BY task";
-    let mut statement = moment.prepare_cached(sql)?;
-    let in_tail =
-        statement.query_map([], |row| Ok((natural(row.get(0)?), natural(row.get(1)?))))?;
-    let in_tail: BTreeMap<u64, u64> = in_tail.collect::<rusqlite::Result<_>>()?;
+    let mut in_tail = BTreeMap::new();
+    let mut statement = moment.prepare_cached("SELECT heads FROM tail ORDER BY at")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        in_tail.extend(heads(row.get_ref(0)?.as_str()?).map(|it| (it.task, it.last)));
+    }
     let sql = "SELECT last FROM event WHERE event BETWEEN ?1 AND ?2 ORDER BY event DESC LIMIT 1";
     let mut newest = moment.prepare_cached(sql)?;
     for task in tasks.iter_mut().filter(|it| it.ended_at_ms.is_none()) {
         let no = task.admitted.task;
-        task.last_event = match in_tail.get(&no.0) {
+        task.last_event = match in_tail.get(&no) {
             Some(last) => *last,
             None => newest
                 .query_row(event_keys(no), |row| row.get(0).map(natural))

@@ -1,11 +1,58 @@
-//! Rows of the tail, put together to one blob and taken apart again.
+//! Events of one commit of many tasks, and of many commits of one task: put together to one blob and
+//! taken apart again.
 //!
-//! Beside the blob lies, for each row, how many events and how many bytes it has: two numbers of
-//! four bytes, little-endian.
+//! Beside the blob of a task lies, for each row, how many events and how many bytes it has: two
+//! numbers of four bytes, little-endian. Beside that of a commit, a line of text for each task.
+
+use std::fmt::Write as _;
+use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::port::StoredEvents;
+use crate::port::{StoredEvents, TaskNo};
+
+/// What one commit has of all tasks.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    pub(super) heads: String,
+    pub(super) frames: Vec<u8>,
+}
+
+impl Chunk {
+    pub(super) fn add(&mut self, task: TaskNo, first: u64, last: u64, frames: &[u8]) {
+        writeln!(self.heads, "{} {first} {last} {}", task.0, frames.len())
+            .expect("a string takes everything");
+        self.frames.extend_from_slice(frames);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.heads.clear();
+        self.frames.clear();
+    }
+}
+
+/// What a chunk has of one task.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) task: TaskNo,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// Where its frames are.
+    pub(super) at: Range<usize>,
+}
+
+/// Ends at a line that is none.
+pub(super) fn heads(text: &str) -> impl Iterator<Item = Head> {
+    let mut at = 0;
+    text.lines().map_while(move |line| {
+        let mut numbers = line.split(' ').map(|it| it.parse::<u64>().ok());
+        let mut next = || numbers.next().flatten();
+        let (task, first, last, bytes) = (TaskNo(next()?), next()?, next()?, next()?);
+        let start = at;
+        at += usize::try_from(bytes).ok()?;
+        Some(Head { task, first, last, at: start..at })
+    })
+}
 
 /// A blob gets no further row past this, so that reading a page of events reads little more.
 const BLOB_BYTES: usize = 32 << 10;

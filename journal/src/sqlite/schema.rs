@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub(super) const APPLICATION_ID: i32 = 0x4c4c_4f4a;
 
 /// Entry `n` leads from version `n` to `n + 1`. A released one never changes.
-pub(super) const MIGRATIONS: [&str; 1] = [
+pub(super) const MIGRATIONS: [&str; 2] = [
     // Requests lie apart, so that a new state does not copy them.
     // `tail` takes events in the order in which they come, whosever they are: a page takes those of
     // many streams, where a table in the order of tasks would change a page for each of them. When
@@ -52,6 +52,21 @@ pub(super) const MIGRATIONS: [&str; 1] = [
         key TEXT PRIMARY KEY,
         value BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
+    ",
+    // A row of the tail is what one commit has of all streams: a row for each of them takes several
+    // times the processor time. `heads` has a line for each: its task, its first and last event, and
+    // the length of its frames.
+    "
+    CREATE TABLE chunk (
+        at INTEGER PRIMARY KEY,
+        heads TEXT NOT NULL,
+        frames BLOB NOT NULL
+    ) STRICT;
+    INSERT INTO chunk (at, heads, frames)
+        SELECT at, format('%d %d %d %d', task, first, last, length(frames)) || char(10), frames
+        FROM tail;
+    DROP TABLE tail;
+    ALTER TABLE chunk RENAME TO tail;
     ",
 ];
 

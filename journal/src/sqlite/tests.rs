@@ -43,17 +43,41 @@ fn place(in_log: bool) -> (TempDir, PathBuf) {
 fn an_older_journal_is_migrated() {
     for in_log in [false, true] {
         let (_place, path) = place(in_log);
-        file::prepare(&path, &[MIGRATIONS[0], NEXT]).unwrap();
+        file::prepare(&path, &[MIGRATIONS[0], MIGRATIONS[1], NEXT]).unwrap();
         let connection = Connection::open(&path).unwrap();
-        assert_eq!(version(&connection).unwrap(), 2);
+        assert_eq!(version(&connection).unwrap(), 3);
         let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
         let note = connection.query_row("SELECT note FROM task", [], read);
         assert_eq!(note.unwrap(), "home");
         // And is a newer one to the program before.
         drop(connection);
         let refused = file::prepare(&path, &MIGRATIONS);
-        assert!(matches!(refused, Err(OpenError::Newer { found: 2, known: 1, .. })));
+        assert!(matches!(refused, Err(OpenError::Newer { found: 3, known: 2, .. })));
     }
+}
+
+/// OC-JRNL-6010, OC-JRNL-6002: with the events that wait in its tail.
+#[test]
+fn a_journal_of_the_first_version_has_all_its_events() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("journal.db");
+    file::prepare(&path, &MIGRATIONS[..1]).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let task = "INSERT INTO task (task, tenant, id, admitted_at_ms, state) \
+         VALUES (7, 'home', x'07', 1, x''); INSERT INTO request VALUES (7, x'72');";
+    connection.execute_batch(task).unwrap();
+    // Another one's is among them.
+    for (task, first, last, frames) in [(7, 1, 2, "one two"), (3, 1, 1, "-"), (7, 3, 3, "three")] {
+        let sql = "INSERT INTO tail (task, first, last, frames) VALUES (?1, ?2, ?3, ?4)";
+        connection.execute(sql, (task, first, last, frames.as_bytes())).unwrap();
+    }
+    drop(connection);
+    let mut journal = open(place.path(), Durability::Process).unwrap();
+    let frames = bytes::Bytes::from_static(b"four");
+    journal.commit(&[Write::Events { task: TaskNo(7), first: 4, last: 4, frames }]).unwrap();
+    let rows = journal.reader().unwrap().events(TaskNo(7), 0, usize::MAX).unwrap();
+    let rows: Vec<_> = rows.iter().map(|it| (it.first, it.last, &it.frames[..])).collect();
+    assert_eq!(rows, [(1, 2, &b"one two"[..]), (3, 3, b"three"), (4, 4, b"four")]);
 }
 
 /// OC-JRNL-6010: a step that fails takes back those before it.
@@ -61,10 +85,10 @@ fn an_older_journal_is_migrated() {
 fn a_failed_migration_changes_nothing() {
     let (_place, path) = place(false);
     let broken = "UPDATE task SET note = 1; UPDATE nothing SET nothing = 1;";
-    let refused = file::prepare(&path, &[MIGRATIONS[0], NEXT, broken]);
+    let refused = file::prepare(&path, &[MIGRATIONS[0], MIGRATIONS[1], NEXT, broken]);
     assert!(matches!(refused, Err(OpenError::Unusable { .. })));
     let connection = Connection::open(&path).unwrap();
-    assert_eq!(version(&connection).unwrap(), 1);
+    assert_eq!(version(&connection).unwrap(), 2);
     assert!(connection.prepare("SELECT note FROM task").is_err());
     drop(connection);
     let journal = open(path.parent().unwrap(), Durability::Process).unwrap();
@@ -95,7 +119,28 @@ fn the_check_is_bounded() {
     file.write_all_at(&[0xff; 4_096], end).unwrap();
     let damaged = file::check(&path, Duration::MAX);
     assert!(matches!(damaged, Err(OpenError::Damaged { .. })));
-    assert_eq!(file::check(&path, Duration::ZERO).unwrap(), 1);
+    assert_eq!(file::check(&path, Duration::ZERO).unwrap(), 2);
+}
+
+/// OC-JRNL-6031: events of a task that is gone before they are moved are not moved.
+#[test]
+fn nothing_stays_of_what_is_forgotten() {
+    let place = tempfile::tempdir().unwrap();
+    let mut journal = open(place.path(), Durability::Process).unwrap();
+    let events = |task, bytes: u64| Write::Events {
+        task: TaskNo(task),
+        first: 1,
+        last: 1,
+        frames: vec![b'f'; usize::try_from(bytes).unwrap()].into(),
+    };
+    journal.commit(&[admission(1), admission(2), events(1, 10)]).unwrap();
+    journal.commit(&[Write::Forget { task: TaskNo(1) }]).unwrap();
+    journal.commit(&[events(2, TAIL_BYTES)]).unwrap();
+    let sql = "SELECT event FROM event UNION ALL SELECT at FROM tail";
+    let read = |row: &rusqlite::Row<'_>| row.get(0);
+    let kept: Vec<i64> =
+        journal.statement(sql).unwrap().query_map([], read).unwrap().map(Result::unwrap).collect();
+    assert_eq!(kept, [event_key(TaskNo(2), 1)]);
 }
 
 /// OC-JRNL-6005: as SQLite says it; that a disk keeps it is not for a test to find out.

@@ -52,7 +52,7 @@ fn a_newer_journal_is_refused() {
     let place = written();
     patch(&place, 60, &99_u32.to_be_bytes());
     let error = refused(&place);
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }));
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 2, .. }));
     let text = error.to_string();
     let path = place.file("journal.db");
     assert!(text.contains(&*path.to_string_lossy()) && text.contains("version 99"), "{text}");

@@ -29,7 +29,7 @@ use crate::wire::{STORAGE_FULL, envelope};
 const BATCH: usize = 1_024;
 /// How long the tokens of streams that flow wait for company after a commit: one of a single token
 /// takes several times the processor time of a token among ten.
-const COMPANY: Duration = Duration::from_millis(3);
+const COMPANY: Duration = Duration::from_millis(4);
 /// How long streams wait for room to be written before they end.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY_EVERY: Duration = Duration::from_millis(50);

@@ -20,6 +20,8 @@ pub(crate) struct Log {
     /// Where each of them ends, counted from the first byte of the stream.
     ends: Vec<u32>,
     tokens: u64,
+    /// Id of the first event with tokens.
+    first_token: Option<usize>,
     closed: bool,
     /// Events that readers may see.
     shown: usize,
@@ -62,6 +64,7 @@ impl Log {
         frame::write(&mut self.frames, Some(id), "token", &token);
         self.tokens += u64::from(count);
         self.mark();
+        self.first_token.get_or_insert(self.events());
     }
 
     /// Appends the last event. Nothing follows it.
@@ -78,6 +81,11 @@ impl Log {
     /// Tokens so far.
     pub(crate) fn tokens(&self) -> u64 {
         self.tokens
+    }
+
+    /// Readers may see a token.
+    pub(crate) fn has_shown_token(&self) -> bool {
+        self.first_token.is_some_and(|it| it <= self.shown)
     }
 
     /// Nothing follows what readers see.
@@ -137,6 +145,7 @@ impl Log {
         self.ends.truncate(self.shown - self.past.events);
         self.closed = false;
         self.tokens = self.tokens_of(self.shown);
+        self.first_token = self.first_token.filter(|it| *it <= self.shown);
     }
 
     /// Appends events that were read back; readers may see them.
@@ -148,6 +157,7 @@ impl Log {
             if let Some(data) = frame::data_of(event, "token") {
                 let token: Token = serde_json::from_slice(data)?;
                 self.tokens = token.i + u64::from(token.n);
+                self.first_token.get_or_insert(self.events() + 1);
             } else if let Some(data) = frame::data_of(event, "result") {
                 let _whole: TaskResult = serde_json::from_slice(data)?;
             }

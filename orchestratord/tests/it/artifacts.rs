@@ -232,7 +232,7 @@ fn a_tenant_sees_its_own_documents_only_and_the_same_content_is_another_s_own() 
     assert_eq!(post("key-b", &json!({"kind": "plan", "content": "3"})).status, 201);
 }
 
-// OC-CTRL-2069, ORCH-2007
+// OC-CTRL-2069, ORCH-2007, ORCH-3036, ORCH-3042
 #[test]
 fn beyond_its_quota_a_tenant_is_refused_and_told_when_to_come_back() {
     let folder = TempDir::new().unwrap();
@@ -372,7 +372,7 @@ fn outlives(life: &Life, round: u32) -> bool {
     }
 }
 
-// ORCH-3097, OC-CTRL-2069
+// ORCH-3097, ORCH-3042, OC-CTRL-2069
 #[test]
 fn an_artifact_goes_after_its_time_but_not_before_what_was_made_from_it() {
     let world = world("artifacts: {ttl_ms: 1500, quota_bytes: 73728}");

@@ -133,7 +133,7 @@ fn lists_have_pages_of_the_caller_s_tasks() {
     }
 }
 
-// ORCH-3076, ORCH-2007, OC-CTRL-2011, OC-CTRL-2068, ORCH-3093
+// ORCH-3036, ORCH-3076, ORCH-2007, OC-CTRL-2011, OC-CTRL-2068, ORCH-3093
 #[test]
 fn limits_refuse_with_their_name_and_tell_what_is_left() {
     let rig = rig("concurrent: 2, tokens_per_min: 60");

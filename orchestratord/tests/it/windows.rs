@@ -61,7 +61,7 @@ fn what_goes_on_elsewhere_goes_on_after_the_whole_text() {
     assert!(numbers(1_000).len() as u64 / 4 < sent, "the prompt had {sent} tokens");
 }
 
-// OC-JRNL-6032
+// OC-JRNL-6032, ORCH-3036
 #[test]
 fn a_stream_takes_the_same_memory_however_long_it_is() {
     let world = World::with_long_context(&["--decode-us-per-token", "0"], SMALL);

@@ -62,6 +62,7 @@ fn what_is_taken_back_was_never_shown() {
     log.show(2);
     let seen = everything(&log).to_vec();
     assert_eq!((log.tokens(), log.tokens_shown()), (3, 1));
+    assert!(log.has_shown_token());
     assert_eq!(log.next(2, 1), Next::Nothing);
     log.retract();
     assert_eq!((log.tokens(), log.last_id()), (1, 2));
@@ -117,6 +118,8 @@ proptest! {
             prop_assert!(trimmed.len() - unseen <= window + window / 2 + 120);
             prop_assert_eq!(trimmed.tokens(), whole.tokens());
             prop_assert_eq!(trimmed.tokens_shown(), whole.tokens_shown());
+            prop_assert_eq!(whole.has_shown_token(), whole.tokens_shown() != 0);
+            prop_assert_eq!(trimmed.has_shown_token(), whole.has_shown_token());
             prop_assert_eq!(trimmed.bytes_shown(), whole.bytes_shown());
             prop_assert_eq!(trimmed.last_id(), whole.last_id());
         }
