@@ -189,15 +189,11 @@ fn an_engine_that_refuses_for_good_ends_the_task_as_one_that_is_not_ready() {
 #[test]
 fn a_task_waits_for_an_engine_that_refuses_for_a_while() {
     let rig = Rig::with_slots(1);
-    let unready = |it: bool| {
-        let url = format!("{}/sim/fault", rig.sims[0].base_url());
-        ureq::post(&url).send(format!(r#"{{"unready":{it}}}"#)).unwrap();
-    };
-    unready(true);
+    rig.fault(r#"{"unready":true}"#);
     let task = rig.client.submit(r#"{"prompt":"a","max_tokens":3}"#);
     let attempt = || rig.client.json(&format!("/v1/tasks/{task}"))["attempt"].as_u64().unwrap();
     wait_until("it was sent more often than a task may fail", || 3 < attempt());
-    unready(false);
+    rig.fault(r#"{"unready":false}"#);
     assert_eq!(text(&rig.client.stream(&task)), numbers(3));
 }
 

@@ -107,6 +107,12 @@ impl Rig {
         slots.as_array().unwrap().iter().filter(|it| it["is_processing"] == true).count()
     }
 
+    /// Tells the first engine to misbehave.
+    pub(crate) fn fault(&self, order: &str) {
+        let url = format!("{}/sim/fault", self.sims[0].base_url());
+        ureq::post(&url).send(order).unwrap();
+    }
+
     /// Shuts down while `during` runs.
     pub(crate) fn shut_down(&mut self) {
         let server = self.server.take().unwrap();
