@@ -210,6 +210,9 @@ impl Core {
             }
             Event::OrderFailed { replica } => self.order_failed(replica, &mut effects),
             Event::HandBack { pool } => self.hand_back(pool, &mut effects),
+            Event::SessionHome { session, replica, incarnation } => {
+                self.sessions.recall(session, sessions::Home { replica, incarnation });
+            }
             Event::SessionEnded { session } => self.sessions.end(session, self.last_task),
             Event::DeviceChanged { device, memory_bytes } => {
                 self.devices.insert(device, memory_bytes);

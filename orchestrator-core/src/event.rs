@@ -55,6 +55,12 @@ pub enum Event {
     HandBack {
         pool: PoolId,
     },
+    /// Before a restart the session's last turn ran there. Says nothing against what is known since.
+    SessionHome {
+        session: SessionId,
+        replica: ReplicaId,
+        incarnation: u64,
+    },
     /// Its next turn begins another session of that name: nothing is known of where it ran, and its open
     /// turns leave nothing behind.
     SessionEnded {

@@ -19,7 +19,8 @@ use std::time::Duration;
 use api_types::{Swap, SwapDirection};
 use config_schema::{ConcurrentTurns, Config, Retention};
 use orchestrator_core::{
-    Availability, Core, Event, PoolId, ReplicaId, ReplicaStatus, SwapView, TaskId, Timestamp,
+    Availability, Core, Event, PoolId, ReplicaId, ReplicaStatus, SessionId, SwapView, TaskId,
+    Timestamp,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -31,7 +32,7 @@ pub(crate) use handle::{Command, Handle, Leavings, QueuePicture, Submission, Sub
 use crate::artifacts::Artifacts;
 use crate::attempt::AttemptConfig;
 use crate::clock::Clock;
-use crate::fleet::{Directory, FleetChange, FleetWatch, settle};
+use crate::fleet::{Directory, FleetChange, FleetWatch, Place, settle};
 use crate::journal::Outbox;
 use crate::sessions::Sessions;
 use crate::task::{Finished, Store, TaskRecord};
@@ -68,6 +69,8 @@ pub(crate) struct Driver {
     open: HashMap<TaskId, Arc<TaskRecord>>,
     finished: Finished,
     sessions: Sessions,
+    /// Sessions whose last turn ran in an earlier life, until its replica turns up.
+    homes: BTreeMap<Place, Vec<SessionId>>,
     /// A turn is refused while another one of its session is open.
     one_turn_at_a_time: bool,
     directory: Directory,
@@ -118,6 +121,7 @@ pub(crate) fn build(
         open: HashMap::new(),
         finished: Finished::new(limits),
         sessions,
+        homes: BTreeMap::new(),
         one_turn_at_a_time: config.sessions.concurrent == ConcurrentTurns::Reject,
         directory,
         loading: BTreeSet::new(),
@@ -254,6 +258,8 @@ impl Driver {
     fn fleet_changed(&mut self, change: FleetChange) {
         for event in self.directory.update(change) {
             if let Event::ReplicaChanged { replica, status } = &event {
+                self.recall_homes(*replica);
+
                 self.count_swap(*replica, status);
             }
             self.apply(event);

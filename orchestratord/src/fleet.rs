@@ -18,6 +18,7 @@ use orchestrator_core::{
     ReplicaStatus,
 };
 use pool_api::{Device, DeviceHealth, Pool, Replica, ReplicaState, Residency, Snapshot};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub(crate) use command::Commander;
@@ -90,6 +91,20 @@ struct Manager {
     instance: String,
     devices: Vec<Device>,
     pools: BTreeMap<String, Pool>,
+}
+
+/// A process of an engine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pool: String,
+    replica: String,
+    pub(crate) incarnation: u64,
+}
+
+impl Place {
+    pub(crate) fn is_of_the_replica_of(&self, other: &Self) -> bool {
+        (&self.pool, &self.replica) == (&other.pool, &other.replica)
+    }
 }
 
 pub(crate) struct Directory {
@@ -375,6 +390,13 @@ impl Directory {
     pub(crate) fn replica_name(&self, id: ReplicaId) -> String {
         let found = self.replica_ids.iter().find(|(_, it)| **it == id);
         found.map(|((_, _, name), _)| name.clone()).expect("ids come from here")
+    }
+
+    /// The process of a replica that the core knows, by the names that outlive this one.
+    pub(crate) fn place(&self, id: ReplicaId) -> Option<Place> {
+        let incarnation = self.told.get(&id)?.0.incarnation;
+        let ((_, pool, replica), _) = self.replica_ids.iter().find(|(_, it)| **it == id)?;
+        Some(Place { pool: pool.clone(), replica: replica.clone(), incarnation })
     }
 
     fn replicas_of(&self, model: ModelId) -> impl Iterator<Item = (&Pool, &Replica)> {

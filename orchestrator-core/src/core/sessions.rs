@@ -68,8 +68,12 @@ impl Sessions {
         if ended_after.is_some_and(|it| task <= it) {
             return;
         }
+        self.settle(session, Home { replica, incarnation });
+    }
+
+    fn settle(&mut self, session: SessionId, home: Home) {
         self.uses += 1;
-        let entry = (Home { replica, incarnation }, self.uses);
+        let entry = (home, self.uses);
         if let Some((_, before)) = self.homes.insert(session, entry) {
             self.by_use.remove(&(before, session));
         }
@@ -78,6 +82,13 @@ impl Sessions {
             && let Some((_, oldest)) = self.by_use.pop_first()
         {
             self.homes.remove(&oldest);
+        }
+    }
+
+    /// It was there before a restart.
+    pub(super) fn recall(&mut self, session: SessionId, home: Home) {
+        if !self.homes.contains_key(&session) {
+            self.settle(session, home);
         }
     }
 

@@ -54,6 +54,33 @@ fn a_pinned_task_runs_in_its_pool_or_is_refused() {
 
 // ORCH-3009, OC-CORE-1013
 #[test]
+fn a_session_s_home_is_recalled_after_a_restart_and_not_over_a_newer_one() {
+    check_decisions(
+        "
+        0 home s5 r2
+        0 ready r1 m1 slots=2
+        0 ready r2 m1 slots=2
+        1 submit t1 m1 session=5 prompt=500
+        2 progress t1 r2 out=1
+        3 done t1 r2 out=2
+        4 home s5 r1
+        5 submit t2 m1 session=5 prompt=500
+        6 done t2 r2 out=2
+        7 home s6 r2 inc=7
+        8 submit t3 m1 session=6 prompt=500
+        9 forget s5
+        9 submit t4 m1 session=5 prompt=500",
+        expect![[r#"
+            1: decided t1: Warm of [2, 1], dropped []
+            5: decided t2: Warm of [2, 1], dropped []
+            8: decided t3: Order of [1, 2], dropped []
+            9: decided t4: LeastLoaded of [2, 1], dropped []
+        "#]],
+    );
+}
+
+// ORCH-3009, OC-CORE-1013
+#[test]
 fn a_session_returns_to_its_replica_unless_that_is_busy_or_was_restarted() {
     check_decisions(
         "

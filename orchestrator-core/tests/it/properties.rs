@@ -151,6 +151,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => replica().prop_map(|replica| Event::ReplicaRemoved { replica }),
         1 => replica().prop_map(|replica| Event::OrderFailed { replica }),
         1 => (0..3_u64).prop_map(|it| Event::SessionEnded { session: SessionId(it) }),
+        1 => (0..3_u64, 0..3_u32, 1..3_u64).prop_map(|(session, replica, incarnation)| {
+            let (session, replica) = (SessionId(session), ReplicaId(replica));
+            Event::SessionHome { session, replica, incarnation }
+        }),
         1 => (0..3_u32).prop_map(|it| Event::HandBack { pool: PoolId(it) }),
         1 => (replica(), footprint)
             .prop_map(|(replica, footprint)| Event::FootprintChanged { replica, footprint }),

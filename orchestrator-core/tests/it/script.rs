@@ -226,6 +226,11 @@ fn parse(text: &str) -> Event {
                 idle_ttl: words.seconds("ttl"),
             },
         },
+        "home" => Event::SessionHome {
+            session: SessionId(words.id(1).into()),
+            replica: words.replica(2),
+            incarnation: words.option("inc").unwrap_or(1),
+        },
         "forget" => Event::SessionEnded { session: SessionId(words.id(1).into()) },
         "handback" => Event::HandBack { pool: PoolId(words.id(1)) },
         "unheard" => Event::OrderFailed { replica: words.replica(1) },

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Driver;
 use super::effects::spec;
 use super::endings::close_failed;
+use super::sessions::session_id;
 use crate::fleet::Directory;
 use crate::journal::{
     COUNTERS, CountersDoc, JournalStartError, Names, Numbers, Opened, Present, QUOTA, QuotaDoc,
@@ -28,6 +29,11 @@ impl Driver {
         };
         let past = opened.past(&present, &mut self.directory)?;
         self.next_task = past.last_task.0;
+        for (key, saved) in &past.sessions {
+            if let Some(place) = &saved.home {
+                self.homes.entry(place.clone()).or_default().push(session_id(key));
+            }
+        }
         self.sessions.restore(past.sessions, past.open.iter().map(Arc::as_ref));
         self.telemetry.sessions(self.sessions.len());
         let mut tasks = Vec::with_capacity(past.open.len());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api_types::{ErrorCode, Session};
-use orchestrator_core::{Event, Micros, Run, SessionId, TenantId};
+use orchestrator_core::{Event, Micros, ReplicaId, Run, SessionId, TenantId};
 use sha2::{Digest, Sha256};
 
 use super::Driver;
@@ -50,7 +50,7 @@ impl Driver {
             if self.core.session_home(session).is_some() {
                 self.telemetry.session_evicted("turns");
             }
-            self.apply(Event::SessionEnded { session });
+            self.leave_home(session);
         }
     }
 
@@ -112,14 +112,37 @@ impl Driver {
             return None;
         }
         self.telemetry.sessions(self.sessions.len());
-        self.apply(Event::SessionEnded { session: session_id(key) });
+        self.leave_home(session_id(key));
         let name = self.tenants.name(key.0);
         Some(self.outbox.as_ref().map(|it| it.remove(journal_key(name, &key.1))))
     }
 
+    /// An earlier life's sessions find the caches of a replica that turns up as they left it. Before
+    /// the core hears of the replica, which then gets tasks.
+    pub(super) fn recall_homes(&mut self, replica: ReplicaId) {
+        if self.homes.is_empty() {
+            return;
+        }
+        let Some(place) = self.directory.place(replica) else { return };
+        let incarnation = place.incarnation;
+        for session in self.homes.remove(&place).unwrap_or_default() {
+            self.apply(Event::SessionHome { session, replica, incarnation });
+        }
+        // Those of its earlier processes are gone.
+        self.homes.retain(|it, _| !it.is_of_the_replica_of(&place));
+    }
+
+    /// A session ends: what comes under its name has no home.
+    fn leave_home(&mut self, session: SessionId) {
+        self.homes.values_mut().for_each(|it| it.retain(|other| *other != session));
+        self.apply(Event::SessionEnded { session });
+    }
+
     fn save_session(&self, key: &Key) {
         let Some(outbox) = &self.outbox else { return };
-        if let Some(document) = self.sessions.document(key, self.now()) {
+        let home = self.core.session_home(session_id(key));
+        let home = home.and_then(|it| self.directory.place(it));
+        if let Some(document) = self.sessions.document(key, home, self.now()) {
             outbox.value(journal_key(self.tenants.name(key.0), &key.1), &document);
         }
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Key, Session, Sessions, Spend, Turn, key_of};
+use crate::fleet::Place;
 use crate::task::TaskRecord;
 
 /// Followed by the tenant's name, a slash and the session's.
@@ -31,6 +32,9 @@ pub(crate) struct SessionDoc {
     used: SpendDoc,
     open: Vec<(Uuid, SpendDoc)>,
     placement: Option<TaskPlacement>,
+    /// Whose cache its last turn left warm.
+    #[serde(default)]
+    pub(crate) home: Option<Place>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -42,7 +46,12 @@ struct SpendDoc {
 
 impl Sessions {
     /// As of `now`; `None`: there is none.
-    pub(crate) fn document(&self, key: &Key, now: Timestamp) -> Option<SessionDoc> {
+    pub(crate) fn document(
+        &self,
+        key: &Key,
+        home: Option<Place>,
+        now: Timestamp,
+    ) -> Option<SessionDoc> {
         let session = self.all.get(key)?;
         let open = session.open.values().map(|it| (it.id, SpendDoc::of(it.reserved)));
         Some(SessionDoc {
@@ -52,6 +61,7 @@ impl Sessions {
             used: SpendDoc::of(session.used(now)),
             open: open.collect(),
             placement: session.placement.as_deref().cloned(),
+            home,
         })
     }
 

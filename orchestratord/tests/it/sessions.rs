@@ -453,3 +453,31 @@ fn the_time_of_a_turn_is_not_forgotten_by_more_than_a_second() {
     assert!(1_000 < used(&life), "{}", used(&life));
     assert_eq!(life.client.cancel(&task), 204);
 }
+
+// ORCH-3009, OC-CORE-1013, ORCH-4001
+#[test]
+fn a_session_finds_its_warm_replica_after_kill_9_and_a_new_one_of_its_name_does_not() {
+    // So slow that a cold replica is worth avoiding.
+    let world = World::new(&[1, 1], &["--prefill-us-per-token", "500"], "");
+    let life = world.start();
+    let story = "a long story, ".repeat(60);
+    let run = |life: &Life, session: &str| {
+        let task = life.client.submit(&body(session, &story, 3));
+        started(&life.client.stream(&task)).clone()
+    };
+    // Free slots go to the first replica; the second one is home to who came while that was busy.
+    let busy = life.client.submit(r#"{"prompt":"[[sim:hang_after=1]]","max_tokens":9}"#);
+    life.client.read(&busy).until("token");
+    let homes = ["s", "other"].map(|it| run(&life, it)["replica_id"].clone());
+    assert_eq!(life.client.cancel(&busy), 204);
+    life.kill();
+    let life = world.start();
+    let plain = life.client.run(r#"{"prompt":"a","max_tokens":1}"#);
+    assert_ne!(started(&plain)["replica_id"], homes[0], "nothing is told apart");
+    let session = life.client.json("/v1/sessions/s");
+    assert_eq!((&session["replica_id"], &session["kv_warmth"]), (&homes[0], &json!(true)));
+    let next = run(&life, "s");
+    assert_eq!((&next["replica_id"], &next["kv_warmth"]), (&homes[0], &json!(true)));
+    assert_eq!(life.client.delete("/v1/sessions/other", &[]).status, 204);
+    assert_eq!(run(&life, "other")["kv_warmth"], false);
+}

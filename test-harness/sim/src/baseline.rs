@@ -209,6 +209,7 @@ impl Scheduler for Baseline {
             | Event::FootprintChanged { .. }
             | Event::OrderFailed { .. }
             | Event::HandBack { .. }
+            | Event::SessionHome { .. }
             | Event::SessionEnded { .. }
             | Event::DeviceChanged { .. }
             | Event::ModelChanged { .. }
