@@ -67,6 +67,8 @@ struct Task {
     phase: Phase,
     /// Dispatches so far.
     attempts: u32,
+    /// Those that no engine took.
+    refused: u32,
     /// Those that count towards the most a task may have.
     failures: u32,
     predicted: Start,
@@ -289,6 +291,11 @@ impl Task {
     /// Tokens of the answer so far.
     fn output(&self) -> u32 {
         self.kept_tokens.saturating_add(self.usage.output_tokens)
+    }
+
+    /// An engine has taken it: only a first start can come too late.
+    fn has_begun(&self) -> bool {
+        self.refused < self.attempts
     }
 
     fn running(&self) -> Option<Run> {

@@ -52,6 +52,7 @@ impl Core {
             due,
             phase,
             attempts: 0,
+            refused: 0,
             failures: 0,
             // What it waits for in its session says nothing of the queue.
             predicted: start.filter(|_| turns == 0).unwrap_or_default(),

@@ -4,8 +4,8 @@
 //! one. A second such death, alone, ends it. What was decoding well is resumed at once. A task that
 //! was aboard more deaths than chance explains runs alone, too, and is given up in the end.
 
-use super::Core;
 use super::release::ATTEMPTS_MAX;
+use super::{Core, Replica};
 use crate::event::{Availability, Effect, Ending, Run};
 use crate::placement::admits;
 use crate::types::{ModelId, ReplicaId, TaskId};
@@ -137,15 +137,22 @@ impl Core {
         }
     }
 
+    /// One that refuses only where there is no other: it is always empty.
     fn empty_replica_for(&self, task: TaskId) -> Option<ReplicaId> {
         let spec = &self.task(task).spec;
         let route = self.route_of(spec);
-        self.replicas_of(spec.model)
+        let ready: Vec<(ReplicaId, &Replica)> = self
+            .replicas_of(spec.model)
+            .filter(|(_, it)| it.status.availability == Availability::Ready && 0 < it.status.slots)
+            .filter(|(_, it)| admits(&route, &it.status).is_none())
+            .collect();
+        let all_refuse = ready.iter().all(|(_, it)| it.refusals != 0);
+        ready
+            .into_iter()
+            .filter(|(_, it)| all_refuse || it.refusals == 0)
             .filter(|(_, it)| it.held.is_empty() && it.fence.is_none() && !it.swap.is_leaving())
-            .filter(|(_, it)| it.status.availability == Availability::Ready)
             .filter(|(_, it)| it.reserved_for.is_none_or(|other| other == task))
-            .filter(|(_, it)| it.suspect_until.is_none() && 0 < it.status.slots)
-            .find(|(_, it)| admits(&route, &it.status).is_none())
+            .find(|(_, it)| it.suspect_until.is_none())
             .map(|(id, _)| id)
     }
 
@@ -164,7 +171,8 @@ impl Core {
             .replicas_of(model)
             .filter(|(_, it)| it.status.availability == Availability::Ready)
             .filter(|(_, it)| admits(&route, &it.status).is_none() && 0 < it.status.slots)
-            .min_by_key(|(id, it)| (it.busy(), *id))
+            // One that refuses is always empty, and no use.
+            .min_by_key(|(id, it)| (it.refusals != 0, it.busy(), *id))
             .map(|(id, _)| id);
         if let Some(id) = least {
             self.set_aside(id, task);
@@ -174,7 +182,14 @@ impl Core {
     fn set_aside(&mut self, replica: ReplicaId, task: TaskId) {
         if let Some(it) = self.replicas.get_mut(&replica) {
             it.reserved_for = Some(task);
-            self.models.entry(it.status.model).or_default().reserved.insert(task, replica);
+            let reserved = &mut self.models.entry(it.status.model).or_default().reserved;
+            let before = reserved.insert(task, replica).filter(|before| *before != replica);
+            if let Some(before) = before {
+                if let Some(it) = self.replicas.get_mut(&before) {
+                    it.reserved_for = None;
+                }
+                self.refresh_free(before);
+            }
         }
         self.refresh_free(replica);
     }

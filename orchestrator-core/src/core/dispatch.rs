@@ -88,17 +88,22 @@ impl Core {
     fn place(&self, id: TaskId, route: &Route) -> (Option<Plan>, BTreeMap<DropReason, u32>) {
         let task = self.task(id);
         let model = &self.models[&task.spec.model];
-        let mut dropped = BTreeMap::new();
         let warm = task.spec.session.and_then(|it| self.session_home(it));
         let length = model.experience.length(&task.spec).saturating_sub(task.kept_tokens);
-        let candidates = model
-            .free
-            .iter()
-            .map(|it| (*it, &self.replicas[it]))
-            .filter(|(_, it)| self.has_slot_for(it, task.spec.class))
-            .map(|(id, it)| self.candidate(id, it, &task.spec, length, warm == Some(id)));
-        let plan = place(&task.spec, route, candidates, &mut dropped);
-        (plan, dropped)
+        let free = || model.free.iter().map(|it| (*it, &self.replicas[it]));
+        let plan = |refusing: bool| {
+            let mut dropped = BTreeMap::new();
+            let candidates = free()
+                .filter(|(_, it)| refusing || it.refusals == 0)
+                .filter(|(_, it)| self.has_slot_for(it, task.spec.class))
+                .map(|(id, it)| self.candidate(id, it, &task.spec, length, warm == Some(id)));
+            (place(&task.spec, route, candidates, &mut dropped), dropped)
+        };
+        // One that refuses is tried where no other can take the task.
+        match plan(false) {
+            (None, _) if free().any(|(_, it)| it.refusals != 0) => plan(true),
+            planned => planned,
+        }
     }
 
     fn candidate(

@@ -32,6 +32,13 @@ impl Core {
             self.disown(id, before.model);
             self.note_readiness(before.model);
         }
+        let reserved = self.replicas[&id].reserved_for;
+        if !matches!(status.availability, Availability::Ready | Availability::Coming)
+            && let Some(task) = reserved.filter(|it| self.task(*it).running().is_none())
+        {
+            // Another one is to be emptied for it.
+            self.drop_reservation(task);
+        }
         if status.availability == Availability::Unloaded {
             self.unloaded.insert(id);
         } else {

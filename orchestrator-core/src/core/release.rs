@@ -132,7 +132,7 @@ impl Core {
             *progress = now;
         }
         let owner = (task.spec.model, task.spec.tenant, task.spec.class);
-        let correction = prompt.filter(|_| task.attempts == 1).map_or(0, |actual| {
+        let correction = prompt.filter(|_| task.attempts == task.refused + 1).map_or(0, |actual| {
             let estimate = std::mem::replace(&mut task.prompt_charged, actual);
             i64::from(actual) - i64::from(estimate)
         });
@@ -202,6 +202,11 @@ impl Core {
         self.dispatch(model, effects);
     }
 
+    fn has_open_tasks(&self, model: ModelId) -> bool {
+        let state = &self.models[&model];
+        self.queue.len_of_model(model) != 0 || !state.isolated.is_empty() || state.running != [0; 2]
+    }
+
     /// The replica works on a request: what it refused before is past.
     fn took(&mut self, id: ReplicaId) {
         let Some(replica) = self.replicas.get_mut(&id) else { return };
@@ -225,22 +230,28 @@ impl Core {
     /// pauses that grow, and counts as not ready until it takes something.
     fn not_taken(&mut self, run: Run, effects: &mut Vec<Effect>) {
         let now = self.now;
-        let model = self.task(run.task).spec.model;
         if let Some(replica) = self.replicas.get_mut(&run.replica) {
             // What was sent at the same time is refused as one.
             if replica.suspect_until.is_none_or(|until| until <= now) {
                 replica.refusals = replica.refusals.saturating_add(1);
             }
-            let pause = pause(replica.refusals, REFUSED_PAUSE_MAX);
+            let (model, pause) = (replica.status.model, pause(replica.refusals, REFUSED_PAUSE_MAX));
             self.rest(run.replica, pause);
             self.note_readiness(model);
         }
         let task = self.task_mut(run.task);
+        task.refused += 1;
         let charged = i64::from(std::mem::take(&mut task.prompt_charged));
         let owner = (task.spec.model, task.spec.tenant, task.spec.class);
         self.charge(owner, -charged, self.config.prices.input);
-        self.requeue(run.task);
-        self.refresh_hold(owner.1, effects);
+        if self.has_waited_enough(run.task) {
+            let coming = self.is_hopeful(owner.0);
+            self.end_running(run.task, Ending::NoReplica { coming }, effects);
+        } else {
+            self.requeue(run.task);
+            self.watch(run.task);
+            self.refresh_hold(owner.1, effects);
+        }
         self.dispatch(owner.0, effects);
     }
 
@@ -329,6 +340,10 @@ impl Core {
         let model = state.status.model;
         self.refresh_free(replica);
         self.dispatch(model, effects);
+        if !self.has_open_tasks(model) {
+            // Nobody is left to try it: whoever comes next finds it as good as any.
+            self.took(replica);
+        }
     }
 
     /// The task that has waited longest for a model.

@@ -161,6 +161,7 @@ impl Core {
             due,
             phase,
             attempts: standing.attempts,
+            refused: 0,
             failures: standing.failures,
             // Its wait says nothing of how well this life predicts.
             predicted: Start::default(),

@@ -82,8 +82,7 @@ impl Core {
     /// When a waiting task's time to live ends, or its deadline cannot be met any more.
     fn gives_up_at(&self, id: TaskId) -> Option<Timestamp> {
         let task = self.task(id);
-        // What has begun is finished: only a first start can come too late.
-        if task.attempts != 0 {
+        if task.has_begun() {
             return None;
         }
         let ttl = task.spec.ttl.map(|it| task.admitted.after(it));
@@ -98,7 +97,7 @@ impl Core {
 
     pub(super) fn out_of_time(&self, id: TaskId) -> Option<Ending> {
         let task = self.task(id);
-        if task.attempts != 0 {
+        if task.has_begun() {
             return None;
         }
         if task.spec.ttl.is_some_and(|it| task.admitted.after(it) <= self.now) {
@@ -121,6 +120,22 @@ impl Core {
         let spec = &self.task(id).spec;
         let Some(model) = self.models.get(&spec.model) else { return Micros(0) };
         model.experience.service(spec, spec.expected_tokens.unwrap_or(1).min(spec.max_tokens))
+    }
+
+    /// Whether a task that no replica takes has waited for as long as it may.
+    pub(super) fn has_waited_enough(&self, id: TaskId) -> bool {
+        let task = self.task(id);
+        self.unready_limit(task.spec.model, task.admitted).is_some_and(|at| at <= self.now)
+    }
+
+    /// When a task that was admitted then has waited enough for a Ready replica; `None`: there is one.
+    fn unready_limit(&self, model: ModelId, admitted: Timestamp) -> Option<Timestamp> {
+        // A model that no replica ever served has no entry; its tasks were refused.
+        let since = admitted.max(self.models.get(&model)?.unready_since?);
+        let loadable = self.replicas_of(model).any(|(_, it)| !it.footprint.memory_bytes.is_empty());
+        // What is loaded on demand first waits for its right of way.
+        let patience = if loadable { self.config.swap.max_wait } else { Micros(0) };
+        Some(since.after(patience).after(self.config.unready_wait))
     }
 
     fn expire_unready(&mut self, model: ModelId, effects: &mut Vec<Effect>) {
@@ -147,15 +162,9 @@ impl Core {
 
     /// The longest-waiting task of a model without a Ready replica, and when it has waited enough.
     pub(super) fn next_unready(&self, model: ModelId) -> Option<(TaskId, Timestamp)> {
-        // A model that no replica ever served has no entry; its tasks were refused.
         let state = self.models.get(&model)?;
-        let unready_since = state.unready_since?;
         let oldest = self.oldest_waiting(model).into_iter().chain(state.isolated.first().copied());
         let task = oldest.min()?;
-        let since = self.task(task).admitted.max(unready_since);
-        let loadable = self.replicas_of(model).any(|(_, it)| !it.footprint.memory_bytes.is_empty());
-        // What is loaded on demand first waits for its right of way.
-        let patience = if loadable { self.config.swap.max_wait } else { Micros(0) };
-        Some((task, since.after(patience).after(self.config.unready_wait)))
+        Some((task, self.unready_limit(model, self.task(task).admitted)?))
     }
 }

@@ -133,7 +133,7 @@ impl Core {
             } else {
                 WaitReason::NoReadyReplica
             }
-        } else if 0 < task.attempts {
+        } else if task.has_begun() {
             WaitReason::Resuming
         } else if 0 < self.queue.lead(model, tenant, class) {
             WaitReason::OverFairShare

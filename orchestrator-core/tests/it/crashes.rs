@@ -169,3 +169,68 @@ fn what_is_lost_three_times_ends() {
         "#]],
     );
 }
+
+// ORCH-4007, OC-CORE-1048
+#[test]
+fn an_isolated_task_waits_for_a_busy_replica_rather_than_for_one_that_refuses() {
+    check(
+        ROOMY,
+        "
+        0 ready r1 m1 slots=2
+        0 ready r2 m1
+        1 submit t1 m1
+        1 submit t2 m1
+        2 crash r2
+        3 ready r2 m1 inc=2
+        4 refused t2 r2 attempt=2
+        5 submit t3 m1
+        6 tick
+        7 done t1 r1
+        7 free t1 r1
+        8 tick",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            1: admitted t2 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t2 on r2 attempt 1
+            3: dispatch t2 on r2 attempt 2
+            5: admitted t3 at 0, starts in 0.5s (p90 0.9s)
+            5: dispatch t3 on r2 attempt 1
+            7: ended t1: Completed
+            7: dispatch t2 on r1 attempt 3
+        "#]],
+    );
+}
+
+// ORCH-4007
+#[test]
+fn an_isolated_task_gets_another_replica_where_the_one_set_aside_goes_down() {
+    check(
+        ROOMY,
+        "
+        0 ready r1 m1 slots=2
+        0 ready r2 m1 slots=2
+        0 ready r3 m1 slots=2
+        1 submit t1 m1
+        1 submit t2 m1
+        1 submit t3 m1
+        2 crash r2
+        3 down r2 m1 slots=2
+        4 down r1 m1 slots=2
+        5 progress t3 r3 out=1
+        6 submit t4 m1
+        7 done t3 r3 out=2
+        7 free t3 r3",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            1: admitted t2 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t2 on r2 attempt 1
+            1: admitted t3 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t3 on r3 attempt 1
+            6: admitted t4 at 0, starts in 2.5s (p90 4.5s)
+            7: ended t3: Completed
+            7: dispatch t2 on r3 attempt 2
+        "#]],
+    );
+}

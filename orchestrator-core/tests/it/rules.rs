@@ -602,6 +602,88 @@ fn nothing_is_given_up_while_a_replica_that_refused_is_tried() {
     );
 }
 
+// OC-CORE-1048, ORCH-4021, ORCH-3080
+#[test]
+fn a_refusal_is_no_start_that_a_time_to_live_or_a_deadline_would_stop_at() {
+    check(
+        CONFIG,
+        "
+        0 ready r1 m1
+        1 submit t1 m1 ttl=4
+        2 refused t1 r1
+        3 tick
+        4 refused t1 r1 attempt=2
+        5 tick
+        6 submit t2 m1 deadline=3
+        7 refused t2 r1
+        8 tick
+        9 refused t2 r1 attempt=2
+        10 tick",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            3: dispatch t1 on r1 attempt 2
+            5: ended t1: Expired
+            6: admitted t2 at 0, starts in 0.0s (p90 0.0s)
+            6: dispatch t2 on r1 attempt 1
+            8: dispatch t2 on r1 attempt 2
+            10: ended t2: Late
+        "#]],
+    );
+}
+
+// OC-CORE-1048
+#[test]
+fn a_replica_that_has_not_refused_comes_before_those_that_have() {
+    check(
+        CONFIG,
+        "
+        0 ready r1 m1
+        0 ready r2 m1
+        0 ready r3 m1
+        1 submit t1 m1
+        3 refused t1 r1
+        6 refused t1 r2 attempt=2
+        9 refused t1 r3 attempt=3
+        63 refused t1 r1 attempt=4
+        67 refused t1 r2 attempt=5
+        72 refused t1 r3 attempt=6
+        80 refused t1 r1 attempt=7",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            3: dispatch t1 on r2 attempt 2
+            6: dispatch t1 on r3 attempt 3
+            9: dispatch t1 on r1 attempt 4
+            63: dispatch t1 on r2 attempt 5
+            67: dispatch t1 on r3 attempt 6
+            72: ended t1: NoReplica { coming: true }
+        "#]],
+    );
+}
+
+// OC-CORE-1048
+#[test]
+fn a_replica_that_nobody_is_left_to_try_is_as_good_as_any() {
+    check(
+        CONFIG,
+        "
+        0 ready r1 m1
+        1 submit t1 m1
+        2 refused t1 r1
+        2 cancel t1
+        3 tick
+        4 submit t2 m1",
+        expect![[r#"
+            1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
+            1: dispatch t1 on r1 attempt 1
+            2: ended t1: Cancelled
+            4: admitted t2 at 0, starts in 0.0s (p90 0.0s)
+            4: dispatch t2 on r1 attempt 1
+        "#]],
+    );
+}
+
 // OC-CORE-1033
 #[test]
 fn a_report_of_an_old_attempt_changes_nothing() {
