@@ -215,7 +215,9 @@ impl SqliteJournal {
             let frames = row.get_ref(1)?.as_blob()?;
             for it in heads(row.get_ref(0)?.as_str()?) {
                 let blobs = joined.entry(it.task).or_default();
-                if blobs.last().is_none_or(Joined::is_full) {
+                // A gap, which only damage makes, is kept for readers to find.
+                let goes_on = |blob: &Joined| !blob.is_full() && blob.last + 1 == it.first;
+                if !blobs.last().is_some_and(goes_on) {
                     blobs.push(Joined::new(it.first));
                 }
                 if let (Some(blob), Some(frames)) = (blobs.last_mut(), frames.get(it.at)) {

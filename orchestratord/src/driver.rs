@@ -339,7 +339,7 @@ impl Driver {
         let leaving = self.leaving.first().map(|(at, _)| *at);
         let drain = self.drains.values().min().copied();
         let session = self.sessions.next_end().map(|it| self.clock.instant(it));
-        let own = [self.positions_due, self.counters_due, self.finished.due()];
+        let own = [self.positions_due, self.counters_due, self.finished.due(Instant::now())];
         [core, leaving, drain, session].into_iter().chain(own).flatten().min()
     }
 

@@ -158,12 +158,27 @@ impl TaskRecord {
             stream.stored = Stored::Yes;
         }
         stream.log.show(last);
+        stream.settled |= stream.log.is_over();
         if let (Stored::Yes, Some(outbox)) = (stream.stored, &self.outbox) {
             stream.log.trim(outbox.shelf.window);
         }
         let told = stream.waiting();
         drop(stream);
         told.wake();
+    }
+
+    /// Readers see its end though the journal has no room for it yet: nothing is dropped.
+    pub(crate) fn shown_unwritten(&self, last: u64) {
+        let mut stream = self.lock();
+        stream.log.show(last);
+        let told = stream.waiting();
+        drop(stream);
+        told.wake();
+    }
+
+    /// It has ended, and can be found again where it is kept longest.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.outbox.is_none() || self.lock().settled
     }
 
     /// The next events after `seen`, which are no longer in memory, and the id of the last.

@@ -48,6 +48,9 @@ pub(super) fn heads(text: &str) -> impl Iterator<Item = Head> {
         let mut numbers = line.split(' ').map(|it| it.parse::<u64>().ok());
         let mut next = || numbers.next().flatten();
         let (task, first, last, bytes) = (TaskNo(next()?), next()?, next()?, next()?);
+        if first == 0 || last < first {
+            return None;
+        }
         let start = at;
         at += usize::try_from(bytes).ok()?;
         Some(Head { task, first, last, at: start..at })

@@ -146,12 +146,12 @@ pub(super) fn refused(error: KeepError) -> ApiError {
             };
             Refusal::invalid(places.into_iter().map(detail).collect()).into()
         }
-        KeepError::OverQuota { quota_bytes, never, retry_after_ms } => {
-            let message = if never {
-                format!("the artifact alone exceeds the tenant's {quota_bytes} bytes")
-            } else {
-                format!("the tenant's {quota_bytes} bytes of artifacts are used up")
-            };
+        KeepError::OverQuota { quota_bytes, never: true, .. } => {
+            let message = format!("the artifact alone exceeds the tenant's {quota_bytes} bytes");
+            ApiError::new(ErrorCode::PayloadTooLarge, message)
+        }
+        KeepError::OverQuota { quota_bytes, never: false, retry_after_ms } => {
+            let message = format!("the tenant's {quota_bytes} bytes of artifacts are used up");
             ApiError {
                 policy_label: Some("quota-artifacts"),
                 retry_after_ms: Some(retry_after_ms),

@@ -194,6 +194,8 @@ impl Driver {
         let mode = if preempted { "hard" } else { "failover" };
         record.update(|stream| {
             stream.enter(State::Running);
+            // That was for an attempt before, which ended by itself.
+            stream.stopping = false;
             stream.progress.standing = standing.unwrap_or_default();
             stream.progress.attempt = run.attempt.0;
             stream.progress.placement = Some(Arc::clone(&replica.placement));

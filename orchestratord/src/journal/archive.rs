@@ -116,13 +116,17 @@ impl Inner {
         stored: &Stored,
         tenant: &Tenant,
     ) -> Result<Arc<TaskRecord>, JournalError> {
+        if stored.ended_at_ms.is_none() {
+            // Open ones are in memory, where they run; a second record would stand still.
+            return Err(JournalError::Failed("an open task is not among those that run".into()));
+        }
         let present = Present {
             tenants: &self.tenants,
             clock: self.clock,
             leavings: self.leavings.clone(),
             outbox: Some(self.outbox.clone()),
         };
-        let log = past::log(reader, stored, &present)?;
+        let log = past::log(reader, stored, present.window())?;
         let record = log.and_then(|log| revive(stored, log, tenant, &present, &mut Past));
         record.map(Arc::new).map_err(|it| JournalError::Damaged(it.into()))
     }

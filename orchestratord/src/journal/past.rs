@@ -39,6 +39,13 @@ pub(crate) struct Present<'a> {
     pub(crate) outbox: Option<Outbox>,
 }
 
+impl Present<'_> {
+    /// How much of a stream is kept in memory, in bytes.
+    pub(super) fn window(&self) -> usize {
+        self.outbox.as_ref().map_or(usize::MAX, |it| it.shelf.window)
+    }
+}
+
 /// Gives the core's numbers to names.
 pub(crate) trait Numbers {
     fn model(&mut self, name: &str) -> ModelId;
@@ -71,7 +78,7 @@ impl Past {
                     foreign += 1;
                     continue;
                 };
-                let log = log(reader, &stored, present).map_err(unread)?;
+                let log = log(reader, &stored, present.window()).map_err(unread)?;
                 let record = log.and_then(|log| revive(&stored, log, tenant, present, numbers));
                 let record = record.map_err(|it| strange(format!("task {}", task.0), it))?;
                 open.push(Arc::new(record));
@@ -122,9 +129,8 @@ pub(crate) fn last_epoch(reader: &mut dyn JournalReader) -> Result<u64, journal:
 pub(super) fn log(
     reader: &mut dyn JournalReader,
     stored: &Stored,
-    present: &Present<'_>,
+    window: usize,
 ) -> Result<Result<Log, serde_json::Error>, journal::JournalError> {
-    let window = present.outbox.as_ref().map_or(usize::MAX, |it| it.shelf.window);
     let mut log = Log::default();
     while log.last_id() < stored.last_event {
         let rows = reader.events(stored.admitted.task, log.last_id(), window)?;
@@ -132,6 +138,11 @@ pub(super) fn log(
             break;
         }
         for row in rows {
+            let next = log.last_id() + 1;
+            if row.first != next {
+                let found = format!("event {} where {next} should be", row.first);
+                return Ok(Err(serde::de::Error::custom(found)));
+            }
             if let Err(error) = log.read_back(&row.frames) {
                 return Ok(Err(error));
             }
@@ -188,8 +199,9 @@ pub(super) fn revive(
         predicted_start_p90_ms: state.predicted_start_p90_ms,
         timings: task.timings,
         usage: task.usage,
-        finish_reason: task.finish_reason,
-        error: task.error.map(Box::new),
+        // An open task's document may be of the moment at which it ended, and its end not written.
+        finish_reason: task.finish_reason.filter(|_| log.is_closed()),
+        error: task.error.filter(|_| log.is_closed()).map(Box::new),
         lost_by: None,
         standing: state.standing.standing(tokens),
         preemptions: state.preemptions,
@@ -200,3 +212,6 @@ pub(super) fn revive(
     let number = TaskId(stored.admitted.task.0);
     Ok(TaskRecord::restored(id, number, job, caller, (log, progress)))
 }
+
+#[cfg(test)]
+mod tests;

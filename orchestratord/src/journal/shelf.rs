@@ -47,21 +47,19 @@ impl Shelf {
         task: TaskId,
         last: u64,
     ) -> Result<Option<String>, JournalError> {
-        self.look(move |reader| {
-            let (mut text, mut read) = (String::new(), 0);
-            while read < last {
-                let (events, until) = next(reader, task, read)?;
-                if until == read {
-                    return Ok(None);
-                }
-                let wanted = usize::try_from(until.min(last) - read).unwrap_or(usize::MAX);
-                let end = frame::ends(&events).take(wanted).last().unwrap_or(0);
-                text.push_str(&log::text_of(&events[..end]));
-                read = until;
+        let (mut text, mut read) = (String::new(), 0);
+        // Others read in between.
+        while read < last {
+            let (events, until) = self.events(task, read).await?;
+            if until == read {
+                return Ok(None);
             }
-            Ok(Some(text))
-        })
-        .await
+            let wanted = usize::try_from(until.min(last) - read).unwrap_or(usize::MAX);
+            let end = frame::ends(&events).take(wanted).last().unwrap_or(0);
+            text.push_str(&log::text_of(&events[..end]));
+            read = until;
+        }
+        Ok(Some(text))
     }
 
     async fn look<T: Send + 'static>(

@@ -17,6 +17,8 @@ const COMMITS_MAX: usize = 64;
 enum Show {
     /// Records, with the last event of each that is written.
     Written(Vec<(Arc<TaskRecord>, u64)>),
+    /// Ends for which there is no room yet.
+    Late(Vec<(Arc<TaskRecord>, u64)>),
     /// Tells when everything before it was shown.
     Flush(SyncSender<()>),
 }
@@ -39,6 +41,10 @@ impl Shows {
         }
     }
 
+    pub(super) fn late(&self, records: Vec<(Arc<TaskRecord>, u64)>) {
+        self.send(Show::Late(records));
+    }
+
     /// Returns when all that was written has been shown.
     pub(super) fn flush(&self) {
         let (done, shown) = sync_channel(1);
@@ -59,6 +65,9 @@ impl Shower {
             match show {
                 Show::Written(records) => {
                     records.iter().for_each(|(record, last)| record.written(*last));
+                }
+                Show::Late(records) => {
+                    records.iter().for_each(|(record, last)| record.shown_unwritten(*last));
                 }
                 Show::Flush(done) => {
                     let _gone = done.try_send(());

@@ -58,6 +58,7 @@ pub(crate) struct Writer {
     values: BTreeMap<String, Option<Bytes>>,
     /// Ends of tasks that were shown and had no room.
     late: Vec<Write>,
+    late_records: Vec<(Arc<TaskRecord>, u64)>,
     /// Since when nothing could be written.
     failing: Option<Instant>,
     shows: Shows,
@@ -111,6 +112,7 @@ impl Writer {
             config,
             values,
             late,
+            late_records: Vec::new(),
             failing: None,
             shows,
             swept: now,
@@ -175,7 +177,7 @@ impl Writer {
 
     /// Returns when it is written, or never will be.
     fn write(&mut self, batch: Batch) {
-        let Batch { writes: new, records, flushed, last } = batch;
+        let Batch { writes: new, mut records, flushed, last } = batch;
         let mut writes = self.late.clone();
         writes.extend(new);
         let named = self.values.iter();
@@ -198,6 +200,7 @@ impl Writer {
                 }
             }
         }
+        records.append(&mut self.late_records);
         self.shows.written(records);
         for written in flushed {
             let _gone = written.send(());
@@ -262,11 +265,15 @@ impl Writer {
                 Stored::Never => {}
             }
         }
-        if let Err(error) = self.journal.commit_reserved(&ends.writes) {
-            tracing::error!(%error, tasks = ends.records.len(), "ends of tasks could not be written yet");
-            self.late.append(&mut ends.writes);
+        match self.journal.commit_reserved(&ends.writes) {
+            Ok(()) => self.shows.written(ends.records),
+            Err(error) => {
+                tracing::error!(%error, tasks = ends.records.len(), "ends of tasks could not be written yet");
+                self.late.append(&mut ends.writes);
+                self.late_records.extend(ends.records.iter().cloned());
+                self.shows.late(ends.records);
+            }
         }
-        self.shows.written(ends.records);
         self.shows.flush();
     }
 

@@ -44,6 +44,9 @@ pub(crate) struct Reader {
     /// Bytes of the stream when this reader was last polled; what grew since then grew while it
     /// stalled. A replay from the start is no stall.
     seen_bytes: usize,
+    /// At the last poll this reader had everything, or waited for the journal: what came since is no
+    /// stall of its own.
+    kept_waiting: bool,
     /// Version of the last `queued` event this reader got.
     seen_queued: u64,
     /// The last `metrics` event this reader got.
@@ -76,6 +79,7 @@ impl Reader {
             seen,
             past: None,
             seen_bytes,
+            kept_waiting: false,
             seen_queued: if first.is_some() { queued_version } else { 0 },
             seen_metrics: None,
             first,
@@ -91,12 +95,16 @@ impl Reader {
             return Poll::Ready(Some(first));
         }
         if let Some(past) = &mut self.past {
+            self.kept_waiting = true;
             let read = ready!(past.as_mut().poll(cx));
             self.past = None;
             return Poll::Ready(Some(self.take_past(read)));
         }
         let mut stream = self.record.lock();
         let bytes = stream.log.bytes_shown();
+        if std::mem::take(&mut self.kept_waiting) {
+            self.seen_bytes = bytes;
+        }
         let stalled = bytes - self.seen_bytes.min(bytes);
         self.seen_bytes = bytes;
         if self.config.lag_bytes < stalled {
@@ -134,6 +142,7 @@ impl Reader {
             return Poll::Ready(Some(metrics));
         }
         stream.wait(cx.waker());
+        self.kept_waiting = true;
         Poll::Pending
     }
 

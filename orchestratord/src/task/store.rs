@@ -55,9 +55,16 @@ impl Store {
     pub(crate) fn remove(&self, record: &TaskRecord) {
         let mut tasks = self.0.write().expect("no holder panics");
         tasks.by_age.remove(&(record.tenant.id, record.core_id));
-        tasks.by_id.remove(&(record.tenant.id, record.id));
+        let id = (record.tenant.id, record.id);
+        // One that was never acknowledged may have been submitted again.
+        if tasks.by_id.get(&id).is_some_and(|it| it.core_id == record.core_id) {
+            tasks.by_id.remove(&id);
+        }
     }
 }
+
+/// How often a task is looked at whose end is not written when it might go.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Which finished tasks are forgotten, and when: by age, number and bytes, oldest first.
 pub(crate) struct Finished {
@@ -77,10 +84,11 @@ impl Finished {
         self.bytes += bytes;
     }
 
-    /// When the next task has been kept for long enough.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        let (at, ..) = self.tasks.front()?;
-        Some(*at + Duration::from_millis(self.limits.ttl_ms))
+    /// When the next task has been kept for long enough, or may have been written by then.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        let (at, record, _) = self.tasks.front()?;
+        let due = *at + Duration::from_millis(self.limits.ttl_ms);
+        Some(if record.is_settled() { due } else { due.max(now + LOOK_EVERY) })
     }
 
     /// Takes out the next task that is to be forgotten.
@@ -91,7 +99,8 @@ impl Finished {
         let excess = self.limits.bytes < self.bytes
             || (self.limits.tasks as usize) < self.tasks.len()
             || ttl <= now.duration_since(at);
-        if !excess {
+        // Whoever asks for one that is gone asks the journal.
+        if !excess || !self.tasks.front().is_some_and(|it| it.1.is_settled()) {
             return None;
         }
         self.bytes -= bytes;

@@ -23,6 +23,8 @@ pub(crate) struct Stream {
     pub(super) queued_for_writing: ForWriting,
     /// The last event that the writer has taken.
     pub(super) taken: u64,
+    /// The journal has its end.
+    pub(super) settled: bool,
     /// `progress` holds something that is to be written.
     pub(super) changed: bool,
     /// Open readers. A task without any may be cancelled after its grace.
@@ -156,6 +158,7 @@ impl Stream {
             // The writer gets it with its admission, and whatever there is of it by then.
             queued_for_writing: ForWriting::Now,
             taken: 0,
+            settled: false,
             changed: false,
             readers: 0,
             waiting: Vec::new(),

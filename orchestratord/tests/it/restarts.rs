@@ -288,3 +288,24 @@ fn a_repetition_is_not_acknowledged_before_the_task_is_written() {
     }
     assert_eq!(life.client.get(&path, &[]).status, 404);
 }
+
+// ORCH-4004, OC-JRNL-6020
+#[test]
+fn a_task_that_had_no_room_is_another_one_when_it_is_submitted_again() {
+    let config = "retention: {ttl_ms: 300}";
+    let world = World::new(&[1], &["--decode-us-per-token", "20000"], config);
+    let life = world.start_as(world.command_that_survives_limits());
+    let id = uuid::Uuid::new_v4();
+    let body = format!(r#"{{"task_id":"{id}","prompt":"a","max_tokens":500}}"#);
+    life.limit_files(Some(1));
+    assert_eq!(life.client.post("/v1/tasks", &body, &[]).status, 503);
+    life.limit_files(None);
+    wait_until("there is room", || life.client.post("/v1/tasks", &body, &[]).status == 202);
+    life.client.read(&id.to_string()).until("token");
+    // The first one's time in memory is over by then.
+    pause(Duration::from_millis(1_000));
+    assert_eq!(life.client.json(&format!("/v1/tasks/{id}"))["state"], "running");
+    let mut joined = life.client.read(&id.to_string());
+    while joined.until("token").data["i"].as_u64().unwrap() < 60 {}
+    assert_eq!(life.client.cancel(&id.to_string()), 204);
+}

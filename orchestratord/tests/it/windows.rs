@@ -1,8 +1,10 @@
 //! Streams of which only the newest events stay in memory: nobody notices.
 
+use std::time::Duration;
+
 use crate::client::{numbers, text};
 use crate::daemon::{Life, World};
-use crate::rig::wait_until;
+use crate::rig::{pause, wait_until};
 
 /// About sixty tokens stay in memory.
 const SMALL: &str = "stream: {memory_bytes: 4096}";
@@ -101,4 +103,46 @@ fn a_reader_of_what_is_no_longer_kept_is_told() {
     let last = last.unwrap();
     assert_eq!((last.name.as_str(), &last.data["reason"]), ("disconnected", &"unreadable".into()));
     assert!(0 < ids && ids < 200_002, "{ids}");
+}
+
+// OC-JRNL-6032, OC-JRNL-6020
+#[test]
+fn an_end_that_has_no_room_yet_is_all_there() {
+    let world = World::with_long_context(&["--decode-us-per-token", "200"], SMALL);
+    let life = world.start_as(world.command_that_survives_limits());
+    let task = life.client.submit(r#"{"prompt":"a","max_tokens":3000}"#);
+    let mut first = life.client.read(&task);
+    first.until("token");
+    // The engine is through before anybody gives up.
+    life.limit_files(Some(1));
+    while first.next().is_some_and(|it| it.name != "end") {}
+    let whole = || {
+        let known = life.client.json(&format!("/v1/tasks/{task}"));
+        assert_eq!((&known["state"], &known["text"]), (&"completed".into(), &numbers(3000).into()));
+        assert_eq!(text(&life.client.stream(&task)), numbers(3000));
+    };
+    whole();
+    life.limit_files(None);
+    wait_until("there is room again", || {
+        life.client.post("/v1/tasks", r#"{"prompt":"b","max_tokens":1}"#, &[]).status == 202
+    });
+    whole();
+}
+
+// OC-CTRL-2027, ORCH-2002
+#[test]
+fn a_reader_that_the_disk_keeps_waiting_is_not_slow() {
+    let config = "stream: {reader_lag_bytes: 4096}";
+    let world = World::with_long_context(&["--decode-us-per-token", "200"], config);
+    let life = world.start_as(world.command_that_survives_limits());
+    let task = life.client.submit(r#"{"prompt":"a","max_tokens":4000}"#);
+    let mut reader = life.client.read(&task);
+    reader.until("token");
+    life.limit_files(Some(1));
+    pause(Duration::from_millis(400));
+    life.limit_files(None);
+    while let Some(event) = reader.next() {
+        assert_ne!(event.name, "disconnected");
+    }
+    assert_eq!(text(&life.client.stream(&task)), numbers(4000));
 }

@@ -3,6 +3,7 @@
 use pool_api::{Engine, TritonFields, TritonModel, Workload};
 use serde_json::{Value, json};
 
+use crate::client::names;
 use crate::rig::{Rig, Setup};
 
 fn rig(engines: &[Engine], change: fn(&mut Vec<pool_api::Pool>)) -> Rig {
@@ -128,9 +129,13 @@ fn vectors_and_scores_are_results() {
         engines: vec![Engine::Vllm],
         sim_flags: vec!["--runner", "pooling"],
         pools: |pools| pools[0].workload = Workload::Embedding,
+        config: "stream: {reader_lag_bytes: 1024}",
         ..Setup::default()
     };
     let rig = Rig::start(setup);
+    // One event that is larger than a reader may lag behind.
+    let many = json!({"workload": "embedding", "inputs": vec!["some text"; 64]});
+    assert_eq!(names(&rig.client.run(&many.to_string())).last(), Some(&"end"));
     let body = json!({"workload": "embedding", "inputs": ["a beginning", "an end", "a beginning"]});
     let mut stream = rig.client.open(&body.to_string());
     let id = stream.until("queued").data["task_id"].as_str().unwrap().to_owned();
