@@ -8,6 +8,7 @@ mod limits;
 mod placement;
 mod preemption;
 mod properties;
+mod refusing;
 mod restarts;
 mod rules;
 mod script;
