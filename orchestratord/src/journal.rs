@@ -7,6 +7,7 @@
 mod archive;
 mod documents;
 mod past;
+mod shared_reader;
 mod shelf;
 mod show;
 mod writer;

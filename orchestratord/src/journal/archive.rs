@@ -1,6 +1,6 @@
 //! Tasks that have ended and are no longer in memory.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use journal::{JournalError, JournalReader, Stored, TaskNo};
 use orchestrator_core::{ModelId, PoolId, TaskId};
@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Outbox;
 use super::documents::{RequestDoc, StateDoc};
 use super::past::{self, Numbers, Present, revive};
+use super::shared_reader::SharedReader;
 use crate::clock::Clock;
 use crate::driver::Leavings;
 use crate::task::{Listed, TaskRecord};
@@ -19,7 +20,7 @@ use crate::tenants::{Tenant, Tenants};
 pub(crate) struct Archive(Arc<Inner>);
 
 struct Inner {
-    reader: Mutex<Box<dyn JournalReader>>,
+    reader: SharedReader,
     tenants: Arc<Tenants>,
     clock: Clock,
     leavings: Leavings,
@@ -46,7 +47,7 @@ impl Archive {
         clock: Clock,
         (leavings, outbox): (Leavings, Outbox),
     ) -> Self {
-        let reader = Mutex::new(reader);
+        let reader = SharedReader::new(reader);
         Self(Arc::new(Inner { reader, tenants, clock, leavings, outbox }))
     }
 
@@ -57,12 +58,14 @@ impl Archive {
         tenant: &Tenant,
         id: Uuid,
     ) -> Result<Option<Arc<TaskRecord>>, JournalError> {
-        let tenant = tenant.clone();
-        self.look(move |inner, reader| {
-            let found = reader.find(&tenant.name, *id.as_bytes())?;
-            found.map(|it| inner.record(reader, &it, &tenant)).transpose()
-        })
-        .await
+        let (inner, tenant) = (Arc::clone(&self.0), tenant.clone());
+        self.0
+            .reader
+            .look(move |reader| {
+                let found = reader.find(&tenant.name, *id.as_bytes())?;
+                found.map(|it| inner.record(reader, &it, &tenant)).transpose()
+            })
+            .await
     }
 
     /// A tenant's tasks, newest first, older than `before`.
@@ -77,27 +80,17 @@ impl Archive {
         limit: usize,
     ) -> Result<Vec<Listed>, JournalError> {
         let tenant = tenant.clone();
-        self.look(move |_, reader| {
-            let before = TaskNo(before.0.min(TaskNo::MAX.0));
-            let found = reader.list(&tenant.name, session.as_deref(), before, limit)?;
-            found
-                .iter()
-                .map(|it| listed(it).map_err(|it| JournalError::Damaged(it.into())))
-                .collect()
-        })
-        .await
-    }
-
-    async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Inner, &mut dyn JournalReader) -> Result<T, JournalError> + Send + 'static,
-    ) -> Result<T, JournalError> {
-        let inner = Arc::clone(&self.0);
-        let looked = tokio::task::spawn_blocking(move || {
-            let mut reader = inner.reader.lock().expect("no holder panics");
-            look(&inner, reader.as_mut())
-        });
-        looked.await.expect("looking does not panic, and nobody aborts it")
+        self.0
+            .reader
+            .look(move |reader| {
+                let before = TaskNo(before.0.min(TaskNo::MAX.0));
+                let found = reader.list(&tenant.name, session.as_deref(), before, limit)?;
+                found
+                    .iter()
+                    .map(|it| listed(it).map_err(|it| JournalError::Damaged(it.into())))
+                    .collect()
+            })
+            .await
     }
 }
 

@@ -1,11 +1,10 @@
 //! Events of tasks in memory that only the journal still has.
 
-use std::sync::{Arc, Mutex};
-
 use bytes::{Bytes, BytesMut};
 use journal::{JournalError, JournalReader, StoredEvents};
 use orchestrator_core::TaskId;
 
+use super::shared_reader::SharedReader;
 use super::task_no;
 use crate::stream::{frame, log};
 
@@ -15,14 +14,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Reads events back. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Shelf {
-    reader: Arc<Mutex<Box<dyn JournalReader>>>,
+    reader: SharedReader,
     /// Bytes of a stream's newest events that are kept in memory.
     pub(crate) window: usize,
 }
 
 impl Shelf {
     pub(super) fn new(reader: Box<dyn JournalReader>, window: usize) -> Self {
-        Self { reader: Arc::new(Mutex::new(reader)), window }
+        Self { reader: SharedReader::new(reader), window }
     }
 
     /// The next events of a task after `after`, encoded, whole ones, and the id of the last; none
@@ -35,7 +34,7 @@ impl Shelf {
         task: TaskId,
         after: u64,
     ) -> Result<(Bytes, u64), JournalError> {
-        self.look(move |reader| next(reader, task, after)).await
+        self.reader.look(move |reader| next(reader, task, after)).await
     }
 
     /// The text of a task's events up to `last`; `None`: they are no longer kept.
@@ -60,17 +59,6 @@ impl Shelf {
             read = until;
         }
         Ok(Some(text))
-    }
-
-    async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&mut dyn JournalReader) -> Result<T, JournalError> + Send + 'static,
-    ) -> Result<T, JournalError> {
-        let reader = Arc::clone(&self.reader);
-        let looked = tokio::task::spawn_blocking(move || {
-            look(reader.lock().expect("no holder panics").as_mut())
-        });
-        looked.await.expect("looking does not panic, and nobody aborts it")
     }
 }
 
