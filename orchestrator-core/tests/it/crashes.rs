@@ -176,28 +176,29 @@ fn an_isolated_task_waits_for_a_busy_replica_rather_than_for_one_that_refuses() 
     check(
         ROOMY,
         "
-        0 ready r1 m1 slots=2
-        0 ready r2 m1
+        0 ready r1 m1
+        0 ready r2 m1 slots=2
         1 submit t1 m1
         1 submit t2 m1
-        2 crash r2
-        3 ready r2 m1 inc=2
-        4 refused t2 r2 attempt=2
+        2 crash r1
+        3 ready r1 m1 inc=2
+        4 refused t2 r1 attempt=2
+        4 free t2 r1 attempt=2
         5 submit t3 m1
         6 tick
-        7 done t1 r1
-        7 free t1 r1
+        7 done t1 r2
+        7 free t1 r2
         8 tick",
         expect![[r#"
             1: admitted t1 at 0, starts in 0.0s (p90 0.0s)
-            1: dispatch t1 on r1 attempt 1
+            1: dispatch t1 on r2 attempt 1
             1: admitted t2 at 0, starts in 0.0s (p90 0.0s)
-            1: dispatch t2 on r2 attempt 1
-            3: dispatch t2 on r2 attempt 2
+            1: dispatch t2 on r1 attempt 1
+            3: dispatch t2 on r1 attempt 2
             5: admitted t3 at 0, starts in 0.5s (p90 0.9s)
-            5: dispatch t3 on r2 attempt 1
+            5: dispatch t3 on r1 attempt 1
             7: ended t1: Completed
-            7: dispatch t2 on r1 attempt 3
+            7: dispatch t2 on r2 attempt 3
         "#]],
     );
 }

@@ -197,8 +197,12 @@ fn a_replica_that_has_not_refused_comes_before_those_that_have() {
         0 ready r3 m1
         1 submit t1 m1
         3 refused t1 r1
+        3 free t1 r1
+        5 tick
         6 refused t1 r2 attempt=2
+        6 free t1 r2 attempt=2
         9 refused t1 r3 attempt=3
+        9 free t1 r3 attempt=3
         63 refused t1 r1 attempt=4
         67 refused t1 r2 attempt=5
         72 refused t1 r3 attempt=6
